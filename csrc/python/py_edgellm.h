@@ -1,0 +1,35 @@
+/* What the files of the binding share. Only this folder includes Python.h. */
+#ifndef EL_PY_EDGELLM_H
+#define EL_PY_EDGELLM_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "edgellm/status.h"
+
+/* NumPy's function table lives in py_module.c; every other file declares it. */
+#define PY_ARRAY_UNIQUE_SYMBOL edgellm_numpy
+#ifndef EL_PY_IMPORTS_NUMPY
+#define NO_IMPORT_ARRAY
+#endif
+#include <numpy/arrayobject.h>
+
+/// State of one `edgellm._core` module object: owned references only.
+typedef struct el_pystate {
+    PyObject *error;          ///< edgellm.EdgellmError, base of the next three
+    PyObject *format_error;   ///< edgellm.FormatError (also a ValueError)
+    PyObject *context_error;  ///< edgellm.ContextError (also a ValueError)
+    PyObject *model_type;
+    PyObject *session_type;
+    PyObject *tokenizer_type;
+    PyObject *quant_type;
+} el_pystate;
+
+el_pystate *el_py_state(PyObject *module);
+
+/// Turn a status into a Python exception "<where>: <err->text>"; always returns NULL.
+PyObject *el_py_raise(el_pystate *st, el_status status, const el_error *err, const char *where);
+
+/* Each file registers its types and functions on the module; 0 or -1 with an exception set. */
+
+#endif

@@ -1,0 +1,1 @@
+"""The `edgellm` command, one file per verb."""

@@ -1,0 +1,1 @@
+"""Pure cost models and profiles; a source for every constant."""

@@ -1,0 +1,1 @@
+"""The testbed: fleets of constrained devices simulated with SimGrid."""

@@ -1,0 +1,1 @@
+"""Deployment strategies, each a generator over simulated resources."""
