@@ -1,0 +1,53 @@
+#ifndef EDGELLM_CPU_H
+#define EDGELLM_CPU_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "edgellm/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/// A feature counts only if the CPU has it and the operating system saves its state.
+enum {
+    EL_CPU_AVX2 = 1u << 0,
+    EL_CPU_FMA = 1u << 1,
+    EL_CPU_F16C = 1u << 2,
+    EL_CPU_AVX_VNNI = 1u << 3,
+    EL_CPU_AVX512 = 1u << 4,  ///< F, BW, VL and DQ together
+    EL_CPU_AVX512_VNNI = 1u << 5,
+    EL_CPU_AMX_INT8 = 1u << 6,
+    EL_CPU_NEON = 1u << 16,
+    EL_CPU_DOTPROD = 1u << 17,
+    EL_CPU_I8MM = 1u << 18
+};
+
+/// The features of this machine; computed on every call, cheap, no state.
+uint64_t el_cpu_features(void);
+
+/// Name of the i-th feature ("avx2", ...) and its bit; NULL past the last.
+const char *el_cpu_feature_name(size_t i, uint64_t *bit);
+
+/// Instruction sets this build has kernels for, in increasing order of preference.
+/// Name of the i-th ("ref", "avx2", "avx512vnni"); NULL past the last.
+const char *el_isa_name(size_t i);
+
+/// Index of an ISA by name. EL_ERR_ARG, naming the known ones, if it is unknown or
+/// if a machine with features `cpu` cannot run it.
+el_status el_isa_find(const char *name, uint64_t cpu, size_t *out, el_error *err);
+
+/// Best ISA for a machine with features `cpu`.
+size_t el_isa_best(uint64_t cpu);
+
+/// ISA of the kernel chosen for operation `op` ("gemm_q8_q4_0x16") when the cap is
+/// `isa`, or NULL if there is no such operation. `el_op_name(i)` lists them.
+const char *el_op_isa(const char *op, size_t isa, uint64_t cpu);
+const char *el_op_name(size_t i);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
