@@ -1,0 +1,34 @@
+/* Making packed tiles from GGUF rows, and reading rows back (embedding look-up). */
+#ifndef EL_PACK_H
+#define EL_PACK_H
+
+#include "kernels/el_blocks.h"
+
+/// The packed layouts of el_blocks.h.
+typedef enum el_layout {
+    EL_LAYOUT_F32X16, EL_LAYOUT_F16X16, EL_LAYOUT_BF16X16,
+    EL_LAYOUT_Q4_0X16, EL_LAYOUT_Q4_1X16, EL_LAYOUT_Q8_0X16, EL_LAYOUT_Q8_SX16
+} el_layout;
+
+/// Layout that rows of a GGUF type (its number in the file) are packed into; -1 if none.
+/// q4_0, q4_1, q8_0, f32, f16, bf16 have their own; q5_0 and iq4_nl go to q8_0x16 (their
+/// integers fit in 8 bits under the same f16 scale); all others go to q8_sx16.
+int el_pack_layout(uint32_t type);
+
+/// Bytes of one tile of EL_LANES rows of k values; a multiple of 64; 0 if it overflows size_t.
+size_t el_pack_tile_bytes(el_layout layout, size_t k);
+
+/// Pack up to EL_LANES rows into one tile.
+///
+/// @param[in]  type   GGUF type of the rows
+/// @param[in]  rows   1 to EL_LANES; missing rows become zero weights
+/// @param[in]  k      values per row; a multiple of the type's block and, for the q layouts, of EL_BLOCK
+/// @param[in]  src    rows one after the other as in the file
+/// @param[out] tile   el_pack_tile_bytes(layout, k) bytes, 64-byte aligned
+void el_pack_tile(uint32_t type, size_t rows, size_t k, const uint8_t *src, uint8_t *tile);
+
+/// Values of one lane of a tile as float32: for every type exactly what dequantizing the file's
+/// row gives (same operations in the same order).
+void el_unpack_lane(uint32_t type, size_t k, const uint8_t *tile, size_t lane, float *y);
+
+#endif
