@@ -1,0 +1,124 @@
+#ifndef EDGELLM_MODEL_H
+#define EDGELLM_MODEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "edgellm/gguf.h"
+#include "edgellm/pool.h"
+#include "edgellm/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/// Version of the arithmetic contract (docs/numerics.md): it changes when any bit of a result may.
+enum { EL_NUMERICS = 1 };
+
+/// Shape of a decoder of the Llama family. Extents are values, not bytes.
+typedef struct el_config {
+    char architecture[16];
+    uint32_t layers;
+    uint32_t width;         ///< of the residual stream
+    uint32_t heads;         ///< query heads
+    uint32_t kv_heads;      ///< key-value heads; divides `heads`
+    uint32_t head_dim;      ///< a multiple of 8, at most 256
+    uint32_t ffn;           ///< width of the gated feed-forward part
+    uint32_t vocab;
+    uint32_t context;       ///< positions the model was trained for
+    uint32_t rope_dims;     ///< leading values of a head that are rotated
+    float rope_base;
+    float rope_scale;       ///< positions are divided by it (linear scaling); 1 for none
+    float norm_eps;
+    bool tied;              ///< the head is the token embedding
+} el_config;
+
+/// Where the bytes of a file come from. `read` copies `n` bytes at `offset` and returns how many
+/// it could; fewer is an error. It is called from several threads at once.
+typedef struct el_source {
+    size_t (*read)(void *context, uint64_t offset, void *dst, size_t n);
+    void *context;
+} el_source;
+
+/// Memory by part, in bytes. Nothing else is allocated by the core for a model and its sessions.
+typedef struct el_plan {
+    uint64_t weights;  ///< packed weights and norms
+    uint64_t scratch;  ///< activations of one micro-batch, shared by all sessions
+    uint64_t tables;   ///< the model's own structures
+    uint64_t kv;       ///< cache of one session
+    uint64_t session;  ///< a session's own structure
+} el_plan;
+
+typedef struct el_model el_model;
+typedef struct el_session el_session;
+
+/// Read and check the shape. EL_ERR_UNSUPPORTED names an architecture or feature we do not have.
+el_status el_config_from_gguf(el_config *out, const el_gguf *gguf, el_error *err);
+
+/// Exact bytes for a model and one session of `context` positions.
+///
+/// @param[in] micro_batch  tokens evaluated together, 1 to 512
+/// @param[in] threads      threads of the pool that will run it
+el_status el_model_plan(el_plan *out, const el_gguf *gguf, size_t context, size_t micro_batch,
+                        size_t threads, el_error *err);
+
+/// Bytes that el_model_init and el_session_init need; sums of the plan's parts.
+uint64_t el_plan_model_bytes(const el_plan *plan);
+uint64_t el_plan_session_bytes(const el_plan *plan);
+
+/// Read, check and pack a model into caller-provided memory.
+///
+/// @param[in] isa     index from el_isa_find: no kernel above it is used
+/// @param[in] pool    used for packing now and for every evaluation; outlives the model
+/// @param[in] memory  el_plan_model_bytes(plan) zeroed bytes, 64-byte aligned; owned by the caller,
+///                    and to be kept until the last session is gone. There is nothing to free.
+el_status el_model_init(el_model **out, const el_gguf *gguf, const el_source *source, size_t isa,
+                        size_t micro_batch, el_pool *pool, void *memory, uint64_t bytes, el_error *err);
+
+const el_config *el_model_config(const el_model *model);
+size_t el_model_micro_batch(const el_model *model);
+
+/// A conversation with a cache of `context` positions, in caller-provided zeroed memory
+/// (el_plan_session_bytes of a plan for this context), 64-byte aligned.
+el_status el_session_init(el_session **out, el_model *model, size_t context, void *memory, uint64_t bytes,
+                          el_error *err);
+
+size_t el_session_position(const el_session *session);
+size_t el_session_context(const el_session *session);
+
+/// Forget everything from position `length` on. EL_ERR_ARG if it is beyond the position.
+el_status el_session_truncate(el_session *session, size_t length, el_error *err);
+
+/// Append tokens and compute logits.
+///
+/// @param[in]  ids     (n,) each below the vocabulary, 1 <= n <= el_model_micro_batch
+/// @param[in]  rows    logits wanted for the last `rows` tokens, 0 <= rows <= n
+/// @param[out] logits  (rows, vocab); may be NULL when rows is 0
+///
+/// EL_ERR_CONTEXT, with nothing changed, if the context would overflow. Bits depend on the tokens
+/// and weights only: not on chunks, threads, ISA or other sessions.
+el_status el_session_eval(el_session *session, const int32_t *ids, size_t n, size_t rows, float *logits,
+                          el_error *err);
+
+/// Log-probability of one token per row, and the most likely token (the lowest id of equals).
+///
+/// @param[in]  logits   (rows, vocab); overwritten with probabilities
+/// @param[in]  targets  (rows,) each below the vocabulary
+/// @param[out] logprob  (rows,) natural logarithm
+/// @param[out] top      (rows,)
+/// @param[out] top_prob (rows,) probability of `top`
+void el_score(el_model *model, size_t rows, float *logits, const int32_t *targets, double *logprob,
+              int32_t *top, float *top_prob);
+
+/// Bytes of a session's state at its position, and copies of it out and in (little-endian machines).
+/// el_session_import checks that the bytes come from a model of this shape and fit the context.
+uint64_t el_session_state_bytes(const el_session *session);
+void el_session_export(const el_session *session, uint8_t *dst);
+el_status el_session_import(el_session *session, const uint8_t *src, uint64_t bytes, el_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,30 @@
+#ifndef EDGELLM_POOL_H
+#define EDGELLM_POOL_H
+
+#include <stddef.h>
+
+#include "edgellm/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/// A persistent pool of threads. One job at a time; the caller is thread 0.
+typedef struct el_pool el_pool;
+
+/// Start `threads - 1` workers; threads is at least 1 (and at most 256).
+el_status el_pool_new(el_pool **out, size_t threads, el_error *err);
+
+/// Join the workers and free. Accepts NULL.
+void el_pool_free(el_pool *pool);
+
+size_t el_pool_threads(const el_pool *pool);
+
+/// Threads that this process may use: its affinity mask, at least 1.
+size_t el_pool_default_threads(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

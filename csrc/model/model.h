@@ -1,0 +1,91 @@
+/* What the files of this room share. */
+#ifndef EL_MODEL_MODEL_H
+#define EL_MODEL_MODEL_H
+
+#include "core/pool.h"
+#include "core/select.h"
+#include "edgellm/model.h"
+#include "kernels/el_pack.h"
+
+enum { EL_ALIGN = 64, EL_MAX_MICRO_BATCH = 512 };
+
+/// A packed weight matrix: n rows (outputs) of k values.
+typedef struct el_matrix {
+    size_t n;
+    size_t k;
+    uint32_t type;  ///< GGUF type of the rows it was packed from
+    el_layout layout;
+    size_t tile_bytes;
+    uint8_t *tiles;  ///< (ceil(n / EL_LANES), tile_bytes)
+} el_matrix;
+
+typedef struct el_layer {
+    float *attn_norm;  ///< (width,)
+    float *ffn_norm;   ///< (width,)
+    el_matrix q, k, v, o, gate, up, down;
+} el_layer;
+
+/// Activations of one micro-batch. Rows are tokens.
+typedef struct el_scratch {
+    float *x;                   ///< (rows, width) residual stream
+    float *norm;                ///< (rows, width)
+    float *q, *k, *v;           ///< (rows, heads d), (rows, kv_heads d) twice
+    float *att;                 ///< (rows, heads d)
+    float *out;                 ///< (rows, width) of a product before the residual
+    float *gate, *up;           ///< (rows, ffn)
+    el_act_q8 *act;             ///< (rows, act_stride)
+    el_act_q8 *own_act;         ///< (threads, act_stride) for a single token
+    float *own_norm;            ///< (threads, width) for a single token
+    float *cs;                  ///< (rows, rope_dims / 2, 2)
+    size_t *offset;             ///< (rows * group,) of the attention kernel
+    size_t *last;               ///< (rows * group,)
+    uint8_t *staging;           ///< (threads, staging_bytes) while loading; shares memory with all above
+} el_scratch;
+
+struct el_model {
+    el_config config;
+    el_kernels kernels;
+    el_pool *pool;
+    size_t micro_batch;
+    size_t act_stride;     ///< activation blocks per row
+    size_t staging_bytes;  ///< bytes of the widest sixteen rows of a file
+    uint64_t fingerprint;  ///< of shape and weights, for saved sessions
+    double *inv_freq;      ///< (rope_dims / 2,) radians per position
+    el_layer *layers;      ///< (config.layers,)
+    float *out_norm;       ///< (width,)
+    el_matrix embed;
+    el_matrix head;        ///< the same tiles as `embed` when tied
+    el_scratch scratch;
+};
+
+struct el_session {
+    el_model *model;
+    size_t context;   ///< rounded up to EL_KEY_BLOCK
+    size_t capacity;  ///< positions asked for
+    size_t position;
+    uint16_t *kv;     ///< (layers, kv_heads, keys then values, context * head_dim)
+};
+
+/// Lays out all parts of a model one after the other. With base NULL it only counts.
+/// On the second pass the pointers of `model` are set. docs: plan and load use this one
+/// function, so that what was planned is what is used.
+el_status el_model_layout(el_model *model, const el_gguf *gguf, size_t threads, uint8_t *base, el_plan *plan,
+                          el_error *err);
+
+/// Read and pack every tensor of a model whose layout is done.
+el_status el_weights_load(el_model *model, const el_gguf *gguf, const el_source *source, el_error *err);
+
+/// Call `visit` for every matrix and norm of the model with the tensor's name, in file-independent
+/// execution order. Exactly one of matrix and norm is non-NULL. Stops at the first failure.
+typedef el_status el_tensor_visit_fn(void *arg, const char *name, el_matrix *matrix, float **norm,
+                                     el_error *err);
+el_status el_model_visit(el_model *model, el_tensor_visit_fn *visit, void *arg, el_error *err);
+
+/// Keys of one head of one layer; the values follow at + context * head_dim.
+static inline uint16_t *el_session_keys(const el_session *s, size_t layer, size_t head)
+{
+    const el_config *c = &s->model->config;
+    return s->kv + (layer * c->kv_heads + head) * 2 * s->context * c->head_dim;
+}
+
+#endif
