@@ -1,1 +1,65 @@
-"""Pure cost models and profiles; a source for every constant."""
+"""Pure cost models and profiles of devices, links and models; a source for every constant.
+
+>>> from edgellm import cost
+>>> pi = cost.load_device("raspberry-pi-5")
+>>> model = cost.load_model("smollm2-135m")
+>>> cost.decode_time_s(model, "q4_1", pi, tokens=1, context=128) > 0
+True
+"""
+
+from .load import (
+    device_from_mapping,
+    known_profiles,
+    link_from_mapping,
+    load_device,
+    load_link,
+    load_model,
+    model_from_mapping,
+    user_profile_dir,
+)
+from .profile import (
+    BLOCKS,
+    KV_BYTES,
+    PROFILE_SCHEMA,
+    CitedQuality,
+    Constant,
+    DeviceProfile,
+    LinkProfile,
+    ModelProfile,
+    ProfileError,
+)
+from .roofline import (
+    decode_time_s,
+    load_time_s,
+    memory_bytes,
+    prefill_time_s,
+    step_time_s,
+)
+from .units import UnitError, parse_quantity
+
+__all__ = [
+    "BLOCKS",
+    "KV_BYTES",
+    "PROFILE_SCHEMA",
+    "CitedQuality",
+    "Constant",
+    "DeviceProfile",
+    "LinkProfile",
+    "ModelProfile",
+    "ProfileError",
+    "UnitError",
+    "decode_time_s",
+    "device_from_mapping",
+    "known_profiles",
+    "link_from_mapping",
+    "load_device",
+    "load_link",
+    "load_model",
+    "load_time_s",
+    "memory_bytes",
+    "model_from_mapping",
+    "parse_quantity",
+    "prefill_time_s",
+    "step_time_s",
+    "user_profile_dir",
+]

@@ -1,0 +1,222 @@
+"""The fleet of a scenario: nodes at sites, and the links that join each node to the one above it.
+
+The topology is a forest: every node has at most one uplink, so a route goes up to the nearest common ancestor
+and down again. Links that carry the same `group` share one medium and so one capacity (the Wi-Fi of one
+home).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from edgellm.cost import DeviceProfile, LinkProfile
+from edgellm.cost.units import near_matches
+
+
+class FleetError(ValueError):
+    """A fleet that cannot be: a name twice, a cycle, two uplinks, or a node that is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A computer of the fleet.
+
+    `models` are the variants placed here, the preferred one first. `site` is the kind of site ("home",
+    "cloud"), `instance` the one site ("home17"): data leaves a home when it crosses to another instance.
+    """
+
+    name: str
+    site: str
+    role: str
+    index: int
+    device: DeviceProfile
+    models: tuple[str, ...] = ()
+    parent: str | None = None
+    instance: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """The uplink of a node: `lower` is the node, `upper` the one above it."""
+
+    name: str
+    profile: LinkProfile
+    lower: str
+    upper: str
+    group: str = ""  # links of one group share one capacity; empty: a capacity of its own
+
+
+class Hop(NamedTuple):
+    """One link of a route and the direction it is crossed in."""
+
+    link: Link
+    up: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """All nodes and links, checked once and indexed.
+
+    Raises
+    ------
+    FleetError
+        If two nodes share a name, a link names a node that is not there, a node has two uplinks, a parent
+        disagrees with the links, or the links form a cycle.
+    """
+
+    nodes: tuple[Node, ...]
+    links: tuple[Link, ...]
+    _by_name: dict[str, Node] = field(init=False, repr=False, compare=False)
+    _uplink: dict[str, Link] = field(init=False, repr=False, compare=False)
+    _by_role: dict[str, tuple[Node, ...]] = field(init=False, repr=False, compare=False)
+    _by_site: dict[str, tuple[Node, ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        by_name: dict[str, Node] = {}
+        roles: defaultdict[str, list[Node]] = defaultdict(list)
+        sites: defaultdict[str, list[Node]] = defaultdict(list)
+        for node in self.nodes:
+            if node.name in by_name:
+                raise FleetError(f"node {node.name!r} is there twice")
+            by_name[node.name] = node
+            roles[node.role].append(node)
+            sites[node.site].append(node)
+        uplink: dict[str, Link] = {}
+        for link in self.links:
+            for end in (link.lower, link.upper):
+                if end not in by_name:
+                    raise FleetError(f"link {link.name!r} names node {end!r}, which is not in the fleet")
+            if link.lower in uplink:
+                raise FleetError(
+                    f"node {link.lower!r} has two uplinks, {uplink[link.lower].name!r} and {link.name!r}"
+                )
+            uplink[link.lower] = link
+        for node in self.nodes:
+            above = uplink[node.name].upper if node.name in uplink else None
+            if above != node.parent:
+                raise FleetError(
+                    f"node {node.name!r} has parent {node.parent!r} but its uplink goes to {above!r}"
+                )
+        object.__setattr__(self, "_by_name", by_name)
+        object.__setattr__(self, "_uplink", uplink)
+        object.__setattr__(self, "_by_role", {key: tuple(value) for key, value in roles.items()})
+        object.__setattr__(self, "_by_site", {key: tuple(value) for key, value in sites.items()})
+        _check_acyclic(by_name)
+
+    def node(self, name: str) -> Node:
+        """Return the node of that name; FleetError if there is none."""
+        try:
+            return self._by_name[name]
+        except KeyError:
+            raise FleetError(f"no node {name!r} in the fleet{_hint(name, self._by_name)}") from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_name
+
+    def parent(self, name: str) -> Node | None:
+        """Return the node above, or None at a root."""
+        above = self.node(name).parent
+        return None if above is None else self._by_name[above]
+
+    def ancestors(self, name: str) -> Iterable[Node]:
+        """Yield the nodes above, nearest first."""
+        node = self.parent(name)
+        while node is not None:
+            yield node
+            node = self.parent(node.name)
+
+    def uplink(self, name: str) -> Link | None:
+        """Return the link to the node above, or None at a root."""
+        self.node(name)
+        return self._uplink.get(name)
+
+    def of_role(self, role: str) -> tuple[Node, ...]:
+        """Return all nodes of a role, in the fleet's order."""
+        return self._by_role.get(role, ())
+
+    def of_site(self, site: str) -> tuple[Node, ...]:
+        """Return all nodes of a kind of site, in the fleet's order."""
+        return self._by_site.get(site, ())
+
+    def resolve(self, node: str | Node, target: str) -> Node:
+        """Return the node that `target` means, seen from `node`.
+
+        Parameters
+        ----------
+        node : str or Node
+            Where the question is asked.
+        target : str
+            A node's name; or a role, a site or the last part of a name, of which the nearest at or above
+            `node` is meant, then a sibling in the same site, then the only one in the fleet.
+
+        Raises
+        ------
+        FleetError
+            If nothing fits, or several nodes fit equally.
+        """
+        here = node if isinstance(node, Node) else self.node(node)
+        if target in self._by_name:
+            return self._by_name[target]
+        for candidate in (here, *self.ancestors(here.name)):
+            if _fits(candidate, target):
+                return candidate
+        family = [
+            n for n in self._by_site.get(here.site, ()) if n.instance == here.instance and _fits(n, target)
+        ]
+        found = family or [n for n in self.nodes if _fits(n, target)]
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            raise FleetError(f"no node, role or site {target!r} above {here.name!r}")
+        raise FleetError(
+            f"{target!r} seen from {here.name!r} could be {found[0].name!r} or {found[1].name!r}"
+        )
+
+    def route(self, src: str, dst: str) -> tuple[Hop, ...]:
+        """Return the hops from one node to another: up to the common ancestor, then down.
+
+        Raises
+        ------
+        FleetError
+            If the two nodes are in different trees.
+        """
+        if src == dst:
+            self.node(src)
+            return ()
+        above = [src, *(n.name for n in self.ancestors(src))]
+        rank = {name: i for i, name in enumerate(above)}
+        down: list[Hop] = []
+        at = self.node(dst).name
+        while at not in rank:
+            link = self._uplink.get(at)
+            if link is None:
+                raise FleetError(f"no route from {src!r} to {dst!r}: they are in different trees")
+            down.append(Hop(link, up=False))
+            at = link.upper
+        up = [Hop(self._uplink[name], up=True) for name in above[: rank[at]]]
+        return (*up, *reversed(down))
+
+
+def _fits(node: Node, target: str) -> bool:
+    return target in (node.role, node.site, node.name.rpartition("/")[2])
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    names = list(known)
+    return near_matches(name, names) if len(names) <= 20 else f" (it has {len(names)} nodes)"
+
+
+def _check_acyclic(nodes: dict[str, Node]) -> None:
+    done: set[str] = set()
+    for start in nodes:
+        path: set[str] = set()
+        at: str | None = start
+        while at is not None and at not in done:
+            if at in path:
+                raise FleetError(f"the links above node {at!r} form a cycle")
+            path.add(at)
+            at = nodes[at].parent
+        done |= path
