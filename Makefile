@@ -1,10 +1,61 @@
-# A placeholder until the house is built: see CONTRIBUTING.md.
-PY ?= .venv/bin/python
-.venv/bin/python:
-	python3 -m venv .venv
-	.venv/bin/pip install -q --upgrade pip setuptools wheel numpy pytest hypothesis
-build: .venv/bin/python
-	EDGELLM_WERROR=1 .venv/bin/pip install -q --no-build-isolation -e .
-test: build
-	.venv/bin/python -m pytest -q
-.PHONY: build test
+# Everything starts here; nothing needs to be installed by hand first. See CONTRIBUTING.md.
+#   make demo     a real model answers, then a study says where in a fleet of homes it should run
+#   make test     every test, set-up included            make check   format, lint, types, layering
+#   make build    the engine in .venv, editable          make bench   speed on this machine
+#   make parity   comparisons with heavy peers           make clean   what was built, and .venv
+SHELL := /bin/bash
+PY := .venv/bin/python
+SOURCES := setup.py pyproject.toml $(shell find csrc -name '*.c' -o -name '*.cpp' -o -name '*.h' -o -name '*.def')
+SAN := build/sanitized
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format build weights bench parity sanitize clean
+
+help:
+	@sed -n 's/^#  //p' Makefile
+
+build: .venv/.built
+
+.venv/.system: tools/setup.sh
+	@tools/setup.sh system venv
+	@touch $@
+
+.venv/.deps: pyproject.toml tools/requirements.py .venv/.system
+	@tools/setup.sh deps
+	@touch $@
+
+.venv/.built: $(SOURCES) .venv/.deps
+	@tools/setup.sh build
+	@touch $@
+
+weights: .venv/.built
+	@tools/setup.sh weights
+
+demo: weights
+	@$(PY) tools/demo.py
+
+# The sanitizers' own run comes first, so that pytest's summary of the whole suite is the last line.
+test: weights sanitize
+	@$(PY) -m pytest
+
+check: .venv/.built
+	@tools/check.sh
+
+format: .venv/.deps
+	@$(PY) -m ruff format -q edgellm sim tests tools benchmarks setup.py
+	@find csrc \( -name '*.c' -o -name '*.h' -o -name '*.cpp' \) -print0 | xargs -0 .venv/bin/clang-format -i
+
+# A second build of the extension under AddressSanitizer and UBSan, in a folder of its own.
+sanitize: .venv/.built
+	@tools/sanitize.sh $(SAN)
+
+bench: weights
+	@.venv/bin/edgellm bench smollm2-135m
+
+parity: weights
+	@$(MAKE) -C benchmarks/parity
+
+clean:
+	rm -rf .venv build dist out *.egg-info edgellm/_core*.so edgellm/_sim*.so
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis

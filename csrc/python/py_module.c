@@ -28,12 +28,14 @@ static int add_errors(PyObject *module, el_pystate *st)
     PyObject *bases = NULL;
     int rc = -1;
 
-    st->error = PyErr_NewExceptionWithDoc("edgellm.EdgellmError", "Base of edgellm's own errors.", NULL, NULL);
+    st->error =
+        PyErr_NewExceptionWithDoc("edgellm.EdgellmError", "Base of edgellm's own errors.", NULL, NULL);
     if (st->error == NULL) goto done;
     bases = PyTuple_Pack(2, st->error, PyExc_ValueError);
     if (bases == NULL) goto done;
     st->format_error = PyErr_NewExceptionWithDoc(
-        "edgellm.FormatError", "A model file is malformed, or holds what this version cannot run.", bases, NULL);
+        "edgellm.FormatError", "A model file is malformed, or holds what this version cannot run.", bases,
+        NULL);
     if (st->format_error == NULL) goto done;
     st->context_error = PyErr_NewExceptionWithDoc(
         "edgellm.ContextError", "More tokens than the context of a session holds.", bases, NULL);

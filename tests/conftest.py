@@ -1,0 +1,23 @@
+"""What every test may use: the folder of the repository, and the real model file when it is there."""
+
+import os
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+hypothesis.settings.register_profile("edgellm", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("edgellm")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The folder of the repository."""
+    return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def build_env() -> dict[str, str]:
+    """An environment for child processes that build or import: no options of this run leak into it."""
+    drop = ("PYTEST_", "PYTHONPATH", "EDGELLM_", "LD_PRELOAD", "ASAN_", "UBSAN_", "MAKE", "MFLAGS")
+    return {key: value for key, value in os.environ.items() if not key.startswith(drop)}
