@@ -12,6 +12,10 @@
 extern "C" {
 #endif
 
+/// The longest header that el_gguf_parse asks for piece by piece (a sparse file can claim any
+/// length); a vocabulary of a million tokens takes a tenth of it.
+#define EL_GGUF_MAX_HEADER_BYTES (256u << 20)
+
 /// Bytes that belong to somebody else; not NUL-terminated.
 typedef struct el_view {
     const char *data;
@@ -60,11 +64,14 @@ typedef struct el_gguf {
 /// Parse the first `size` bytes of a file of `file_bytes` bytes.
 ///
 /// Every count, length, offset, type and alignment is checked against the bytes that are there;
-/// names must be unique, keys unique, tensor data inside the file and not overlapping.
+/// names must be unique, keys unique, tensor data inside the file and not overlapping. Keys and
+/// tensor names are printable UTF-8 of 1 to 65535 bytes; string values are any bytes. Refused by
+/// name (EL_ERR_UNSUPPORTED): version 1, big-endian files, arrays of arrays, tensor types that
+/// quant.h lacks.
 /// If the header is longer than `size`, *more_bytes is set to a larger size to try again with
 /// (never above file_bytes) and EL_ERR_IO is returned; otherwise it is set to 0.
-/// *out is allocated with malloc and freed by el_gguf_free; its memory is bounded by a small
-/// multiple of `size`.
+/// *out is allocated with malloc and freed by el_gguf_free; its memory is at most five times
+/// `size`, its time O(size log size).
 el_status el_gguf_parse(el_gguf **out, const uint8_t *bytes, size_t size, uint64_t file_bytes,
                         uint64_t *more_bytes, el_error *err);
 void el_gguf_free(el_gguf *gguf);
@@ -74,7 +81,8 @@ const el_gguf_kv *el_gguf_find(const el_gguf *gguf, const char *key);
 const el_gguf_tensor *el_gguf_tensor_find(const el_gguf *gguf, const char *name);
 
 /// Typed reads with range checks. EL_ERR_FORMAT names the key if it is absent or of another kind.
-/// Unsigned reads accept any non-negative integer type.
+/// Unsigned reads accept any integer type with a non-negative value; float reads accept F32 and
+/// F64 with a value that is finite as float.
 el_status el_gguf_get_u64(const el_gguf *gguf, const char *key, uint64_t *out, el_error *err);
 el_status el_gguf_get_f32(const el_gguf *gguf, const char *key, float *out, el_error *err);
 el_status el_gguf_get_bool(const el_gguf *gguf, const char *key, bool *out, el_error *err);
