@@ -75,9 +75,13 @@ step_system() {
         fi
         say "Debian packages: ${missing[*]}"
         as_root+=(env DEBIAN_FRONTEND=noninteractive)
-        "${as_root[@]}" apt-get update -qq </dev/null || say "apt-get update had errors; trying with what it knows"
-        "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null >&2 ||
-            die "apt-get could not install: ${missing[*]}"
+        mkdir -p build
+        "${as_root[@]}" apt-get update </dev/null >build/apt.log 2>&1 ||
+            say "apt-get update had errors; trying with what it knows"
+        "${as_root[@]}" apt-get install -y --no-install-recommends "${missing[@]}" </dev/null >>build/apt.log 2>&1 || {
+            tail -n 20 build/apt.log >&2
+            die "apt-get could not install: ${missing[*]} (is there a network?); all its words are in build/apt.log"
+        }
         mapfile -t missing < <(missing_packages)
         [ "${#missing[@]}" -eq 0 ] ||
             die "still missing after apt-get: ${missing[*]} (Python must be $MIN_PYTHON or later: Debian 12, Ubuntu 24.04)"

@@ -65,7 +65,7 @@ def resolve(name: str, source: Path) -> Path | None:
 def tracked_files() -> tuple[Path, ...]:
     """Every file that git tracks or would add."""
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -39,7 +39,17 @@ def run(build_env) -> Run:
 def clone(root, run, tmp_path_factory) -> Path:
     """A copy of what git tracks or would add: what a fresh clone holds, and no build output."""
     to = tmp_path_factory.mktemp("clone")
-    listed = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=root).stdout
+    listed = run(
+        "git",
+        "-c",
+        "safe.directory=*",
+        "ls-files",
+        "-z",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+        cwd=root,
+    ).stdout
     for name in filter(None, listed.split("\0")):
         if (root / name).is_file():
             (to / name).parent.mkdir(parents=True, exist_ok=True)
