@@ -27,6 +27,9 @@ enum {
 /// The features of this machine; computed on every call, cheap, no state.
 uint64_t el_cpu_features(void);
 
+/// CPUs that this process may run on (its affinity mask), at least 1.
+size_t el_cpu_count(void);
+
 /// Name of the i-th feature ("avx2", ...) and its bit; NULL past the last.
 const char *el_cpu_feature_name(size_t i, uint64_t *bit);
 

@@ -1,0 +1,110 @@
+/* CPU features. Asking is apart from deciding, so that tests can play any machine. */
+#if defined(__linux__)
+#define _GNU_SOURCE  // sched_getaffinity
+#include <sched.h>
+#endif
+#include <stdbool.h>
+#include <unistd.h>
+
+#include "core/cpu_detect.h"
+#include "edgellm/cpu.h"
+
+static const struct { const char *name; uint64_t bit; } features[] = {
+    {"avx2", EL_CPU_AVX2},         {"fma", EL_CPU_FMA},
+    {"f16c", EL_CPU_F16C},         {"avx_vnni", EL_CPU_AVX_VNNI},
+    {"avx512", EL_CPU_AVX512},     {"avx512_vnni", EL_CPU_AVX512_VNNI},
+    {"amx_int8", EL_CPU_AMX_INT8}, {"neon", EL_CPU_NEON},
+    {"dotprod", EL_CPU_DOTPROD},   {"i8mm", EL_CPU_I8MM},
+};
+
+const char *el_cpu_feature_name(size_t i, uint64_t *bit)
+{
+    if (i >= sizeof features / sizeof *features) return NULL;
+    *bit = features[i].bit;
+    return features[i].name;
+}
+
+uint64_t el_cpu_decode(const el_cpuid *id)
+{
+    // A register file counts only if the OS saves it: bits of XCR0.
+    const uint64_t ymm = 0x6, zmm = 0xE6, tiles = 0x60000;
+    const bool os_ymm = (id->xcr0 & ymm) == ymm;
+    const bool os_zmm = (id->xcr0 & zmm) == zmm;
+    const bool os_tiles = (id->xcr0 & tiles) == tiles;
+    const uint32_t f_dq_bw_vl = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;
+
+    uint64_t cpu = 0;
+    if (os_ymm && (id->leaf7_ebx >> 5 & 1) != 0) cpu |= EL_CPU_AVX2;
+    if (os_ymm && (id->leaf1_ecx >> 12 & 1) != 0) cpu |= EL_CPU_FMA;
+    if (os_ymm && (id->leaf1_ecx >> 29 & 1) != 0) cpu |= EL_CPU_F16C;
+    if (os_ymm && (id->leaf7_1_eax >> 4 & 1) != 0) cpu |= EL_CPU_AVX_VNNI;
+    if (os_zmm && (id->leaf7_ebx & f_dq_bw_vl) == f_dq_bw_vl) cpu |= EL_CPU_AVX512;
+    if (os_zmm && (id->leaf7_ecx >> 11 & 1) != 0) cpu |= EL_CPU_AVX512_VNNI;
+    if (os_tiles && (id->leaf7_edx >> 25 & 1) != 0) cpu |= EL_CPU_AMX_INT8;
+    return cpu;
+}
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+uint64_t el_cpu_features(void)
+{
+    el_cpuid id = {0};
+    unsigned a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
+    id.leaf1_ecx = c;
+    if ((c >> 27 & 1) != 0) {  // OSXSAVE: XGETBV may be executed
+        uint32_t low, high;
+        __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+        id.xcr0 = (uint64_t)high << 32 | low;
+    }
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
+        id.leaf7_ebx = b;
+        id.leaf7_ecx = c;
+        id.leaf7_edx = d;
+        if (a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) id.leaf7_1_eax = a;
+    }
+    return el_cpu_decode(&id);
+}
+
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
+
+uint64_t el_cpu_features(void)
+{
+    const unsigned long hwcap = getauxval(AT_HWCAP), hwcap2 = getauxval(AT_HWCAP2);
+    uint64_t cpu = EL_CPU_NEON;
+    if ((hwcap >> 20 & 1) != 0) cpu |= EL_CPU_DOTPROD;  // HWCAP_ASIMDDP
+    if ((hwcap2 >> 13 & 1) != 0) cpu |= EL_CPU_I8MM;    // HWCAP2_I8MM
+    return cpu;
+}
+
+#else
+
+uint64_t el_cpu_features(void) { return 0; }
+
+#endif
+
+#if defined(__linux__)
+
+size_t el_cpu_count(void)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    if (sched_getaffinity(0, sizeof set, &set) == 0) {
+        const int count = CPU_COUNT(&set);
+        if (count > 0) return (size_t)count;
+    }
+    const long online = sysconf(_SC_NPROCESSORS_ONLN);  // more than 1024 CPUs
+    return online > 0 ? (size_t)online : 1;
+}
+
+#else
+
+size_t el_cpu_count(void)
+{
+    const long online = sysconf(_SC_NPROCESSORS_ONLN);
+    return online > 0 ? (size_t)online : 1;
+}
+
+#endif

@@ -1,0 +1,90 @@
+/* The whole of dispatch: a pure function of a cap and a feature mask. */
+#include "core/select.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+#include "core/error.h"
+
+enum {
+    EL_ISA_ref,
+#if EL_BUILD_AVX2
+    EL_ISA_avx2,
+#endif
+#if EL_BUILD_AVX512VNNI
+    EL_ISA_avx512vnni,
+#endif
+    EL_ISAS
+};
+
+static const struct { const char *name; uint64_t needs; } isas[EL_ISAS] = {
+    [EL_ISA_ref] = {"ref", 0},
+#if EL_BUILD_AVX2
+    [EL_ISA_avx2] = {"avx2", EL_NEEDS_AVX2},
+#endif
+#if EL_BUILD_AVX512VNNI
+    [EL_ISA_avx512vnni] = {"avx512vnni", EL_NEEDS_AVX512VNNI},
+#endif
+};
+
+static const char *const ops[] = {
+#define EL_OP(op, type) #op,
+#include "kernels/kernels_ops.def"
+#undef EL_OP
+};
+
+static bool allowed(size_t kernel_isa, uint64_t needs, size_t cap, uint64_t cpu)
+{
+    return kernel_isa <= cap && (needs & ~cpu) == 0;
+}
+
+void el_kernels_select(el_kernels *out, size_t isa, uint64_t cpu)
+{
+    memset(out, 0, sizeof *out);
+#define EL_KERNEL(op, name, needs) \
+    if (allowed(EL_ISA_##name, (needs), isa, cpu)) out->op = el_##op##__##name;
+#include "kernels/kernels.def"
+#undef EL_KERNEL
+}
+
+const char *el_isa_name(size_t i) { return i < EL_ISAS ? isas[i].name : NULL; }
+
+size_t el_isa_best(uint64_t cpu)
+{
+    size_t best = EL_ISA_ref;
+    for (size_t i = 0; i < EL_ISAS; i++) {
+        if ((isas[i].needs & ~cpu) == 0) best = i;
+    }
+    return best;
+}
+
+el_status el_isa_find(const char *name, uint64_t cpu, size_t *out, el_error *err)
+{
+    char known[64] = "";
+    for (size_t i = 0; i < EL_ISAS; i++) {
+        const bool runs = (isas[i].needs & ~cpu) == 0;
+        if (strcmp(name, isas[i].name) == 0 && runs) {
+            *out = i;
+            return EL_OK;
+        }
+        if (strcmp(name, isas[i].name) == 0) {
+            return el_fail(err, EL_ERR_ARG, "isa '%s' needs CPU features that this machine lacks (best here: '%s')",
+                           name, isas[el_isa_best(cpu)].name);
+        }
+        strncat(known, i == 0 ? "" : ", ", sizeof known - strlen(known) - 1);
+        strncat(known, isas[i].name, sizeof known - strlen(known) - 1);
+    }
+    return el_fail(err, EL_ERR_ARG, "unknown isa '%.40s'; this build has %s", name, known);
+}
+
+const char *el_op_name(size_t i) { return i < sizeof ops / sizeof *ops ? ops[i] : NULL; }
+
+const char *el_op_isa(const char *op, size_t isa, uint64_t cpu)
+{
+    const char *chosen = NULL;
+#define EL_KERNEL(row, name, needs) \
+    if (strcmp(op, #row) == 0 && allowed(EL_ISA_##name, (needs), isa, cpu)) chosen = #name;
+#include "kernels/kernels.def"
+#undef EL_KERNEL
+    return chosen;
+}

@@ -1,0 +1,27 @@
+/* The specification of f32_to_f16, f16_to_f32 and kv_write_f16. */
+#include <assert.h>
+
+#include "kernels/el_math.h"
+#include "kernels/kernels.h"
+
+void el_f32_to_f16__ref(size_t n, const float *x, uint16_t *y)
+{
+    for (size_t i = 0; i < n; i++) y[i] = el_f32_to_f16(x[i]);
+}
+
+void el_f16_to_f32__ref(size_t n, const uint16_t *x, float *y)
+{
+    for (size_t i = 0; i < n; i++) y[i] = el_f16_to_f32(x[i]);
+}
+
+void el_kv_write_f16__ref(size_t d, size_t position, const float *key, const float *value,
+                          uint16_t *k_cache, uint16_t *v_cache)
+{
+    assert(d % 8 == 0);
+    uint16_t *k = k_cache + position / EL_KEYS * d * EL_KEYS + position % EL_KEYS;  // k[:, lane]
+    uint16_t *v = v_cache + position * d;
+    for (size_t i = 0; i < d; i++) {
+        k[i * EL_KEYS] = el_f32_to_f16(key[i]);
+        v[i] = el_f32_to_f16(value[i]);
+    }
+}
