@@ -1,4 +1,4 @@
-/* The integers of GGUF blocks that are packed as q8_sx16. Private to el_pack.c. */
+/* The integers of GGUF blocks that are packed as q8_sx16. Private to pack_ref.c. */
 #ifndef EL_EXPAND_H
 #define EL_EXPAND_H
 
@@ -14,14 +14,14 @@ typedef struct el_expanded {
     int8_t q[EL_BLOCK];
 } el_expanded;
 
-/// One file block: `bytes` long, holding `blocks` times 32 values.
-typedef struct el_expander {
-    uint32_t type;
+/// One block of the file: `bytes` long, holding `blocks` times 32 values; zeros if the type has none.
+typedef struct el_expand_size {
     size_t blocks, bytes;
-    void (*expand)(const uint8_t *src, el_expanded *out);
-} el_expander;
+} el_expand_size;
 
-/// NULL if the type has none.
-const el_expander *el_expand_find(uint32_t type);
+el_expand_size el_expand_get_size(uint32_t type);
+
+/// Expand one block of the file into `blocks` entries, which the caller has zeroed.
+void el_expand(uint32_t type, const uint8_t *src, el_expanded *out);
 
 #endif

@@ -69,8 +69,8 @@ static inline float el_fmaf(float a, float b, float c)
 
 /// Correctly rounded square root.
 #if defined(__SSE__)
-#include <xmmintrin.h>
-static inline float el_sqrtf(float x) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x))); }
+typedef float el_f32x4 __attribute__((vector_size(16)));
+static inline float el_sqrtf(float x) { return __builtin_ia32_sqrtss((el_f32x4){x, 0.0f, 0.0f, 0.0f})[0]; }
 #else
 #include <math.h>
 static inline float el_sqrtf(float x) { return sqrtf(x); }

@@ -1,6 +1,6 @@
 /* The specification of the elementwise operations; their formulas are in el_math.h. */
+#include "kernels/el_declare.h"
 #include "kernels/el_math.h"
-#include "kernels/kernels.h"
 
 void el_silu__ref(size_t n, const float *x, float *y)
 {

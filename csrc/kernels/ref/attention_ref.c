@@ -3,8 +3,8 @@
  * query depends on its own position and the cache alone, not on how queries were batched. */
 #include <assert.h>
 
+#include "kernels/el_declare.h"
 #include "kernels/el_math.h"
-#include "kernels/kernels.h"
 
 static float score(size_t d, const float *q, const uint16_t *k_cache, size_t position)
 {

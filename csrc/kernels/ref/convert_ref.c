@@ -1,8 +1,8 @@
 /* The specification of f32_to_f16, f16_to_f32 and kv_write_f16. */
 #include <assert.h>
 
+#include "kernels/el_declare.h"
 #include "kernels/el_math.h"
-#include "kernels/kernels.h"
 
 void el_f32_to_f16__ref(size_t n, const float *x, uint16_t *y)
 {

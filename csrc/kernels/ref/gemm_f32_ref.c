@@ -1,6 +1,6 @@
 /* The specification of gemm_f32_*: one chain of fused multiply-adds per output, in k order. */
+#include "kernels/el_declare.h"
 #include "kernels/el_math.h"
-#include "kernels/kernels.h"
 
 typedef float el_weight_fn(const uint8_t *tile, size_t i);
 

@@ -3,8 +3,8 @@
  * what every other kernel of these names repeats bit for bit. */
 #include <assert.h>
 
+#include "kernels/el_declare.h"
 #include "kernels/el_math.h"
-#include "kernels/kernels.h"
 
 typedef float el_block_fn(const uint8_t *tile, size_t blocks, size_t b, size_t lane,
                           const el_act_q8 *x, float acc);

@@ -2,8 +2,8 @@
  * into sum i mod 16, then the fixed tree, whatever the vector width of the machine. */
 #include <assert.h>
 
+#include "kernels/el_declare.h"
 #include "kernels/el_math.h"
-#include "kernels/kernels.h"
 
 void el_rms_norm__ref(size_t n, const float *x, const float *w, float eps, float *y)
 {

@@ -1,8 +1,8 @@
 /* The specification of quantize_act_q8: clear beats fast in this folder. */
 #include <assert.h>
 
+#include "kernels/el_declare.h"
 #include "kernels/el_math.h"
-#include "kernels/kernels.h"
 
 void el_quantize_act_q8__ref(size_t k, const float *x, el_act_q8 *y)
 {

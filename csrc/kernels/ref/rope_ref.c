@@ -1,8 +1,8 @@
 /* The specification of rope: adjacent pairs are rotated by the angle of the position. */
 #include <assert.h>
 
+#include "kernels/el_declare.h"
 #include "kernels/el_math.h"
-#include "kernels/kernels.h"
 
 void el_rope__ref(size_t heads, size_t d, size_t rotated, const float *cs, float *x)
 {

@@ -138,15 +138,32 @@ static void expand_tq2_0(const uint8_t *src, el_expanded *e)
     }
 }
 
-const el_expander *el_expand_find(uint32_t type)
+el_expand_size el_expand_get_size(uint32_t type)
 {
-    static const el_expander expanders[] = {
-        {7, 1, 24, expand_q5_1},   {10, 8, 84, expand_q2_k},  {11, 8, 110, expand_q3_k},
-        {12, 8, 144, expand_q4_k}, {13, 8, 176, expand_q5_k}, {14, 8, 210, expand_q6_k},
-        {34, 8, 54, expand_tq1_0}, {35, 8, 66, expand_tq2_0},
-    };
-    for (size_t i = 0; i < sizeof expanders / sizeof *expanders; i++) {
-        if (expanders[i].type == type) return &expanders[i];
+    switch (type) {
+    case 7: return (el_expand_size){1, 24};
+    case 10: return (el_expand_size){8, 84};
+    case 11: return (el_expand_size){8, 110};
+    case 12: return (el_expand_size){8, 144};
+    case 13: return (el_expand_size){8, 176};
+    case 14: return (el_expand_size){8, 210};
+    case 34: return (el_expand_size){8, 54};
+    case 35: return (el_expand_size){8, 66};
+    default: return (el_expand_size){0, 0};
     }
-    return NULL;
+}
+
+void el_expand(uint32_t type, const uint8_t *src, el_expanded *out)
+{
+    switch (type) {
+    case 7: expand_q5_1(src, out); break;
+    case 10: expand_q2_k(src, out); break;
+    case 11: expand_q3_k(src, out); break;
+    case 12: expand_q4_k(src, out); break;
+    case 13: expand_q5_k(src, out); break;
+    case 14: expand_q6_k(src, out); break;
+    case 34: expand_tq1_0(src, out); break;
+    case 35: expand_tq2_0(src, out); break;
+    default: break;
+    }
 }

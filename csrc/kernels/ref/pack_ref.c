@@ -23,7 +23,7 @@ int el_pack_layout(uint32_t type)
     case Q5_0:
     case Q8_0:
     case IQ4_NL: return EL_LAYOUT_Q8_0X16;
-    default: return el_expand_find(type) != NULL ? EL_LAYOUT_Q8_SX16 : -1;
+    default: return el_expand_get_size(type).bytes != 0 ? EL_LAYOUT_Q8_SX16 : -1;
     }
 }
 
@@ -125,7 +125,7 @@ static void pack_q8_0(uint32_t type, size_t rows, size_t k, const uint8_t *src, 
 
 static void pack_q8_sx(uint32_t type, size_t rows, size_t k, const uint8_t *src, uint8_t *tile)
 {
-    const el_expander *ex = el_expand_find(type);
+    const el_expand_size file = el_expand_get_size(type);
     const size_t blocks = k / EL_BLOCK, part = el_round_up(blocks * 32, 64);
     uint8_t *scales = tile + blocks * 128, *minima = scales + part, *q = minima + part;
     el_expanded e[EL_SUPER / EL_BLOCK];
@@ -133,10 +133,10 @@ static void pack_q8_sx(uint32_t type, size_t rows, size_t k, const uint8_t *src,
     for (size_t r = 0; r < EL_LANES; r++) {
         memset(e, 0, sizeof e);
         for (size_t b = 0; b < blocks; b++) {
-            const size_t i = b % ex->blocks;
+            const size_t i = b % file.blocks;
             if (i == 0 && r < rows) {
-                ex->expand(src, e);
-                src += ex->bytes;
+                el_expand(type, src, e);
+                src += file.bytes;
             }
             memcpy(tile + (b * EL_LANES + r) * 4, &e[i].d, 4);
             memcpy(tile + blocks * 64 + (b * EL_LANES + r) * 4, &e[i].m, 4);
