@@ -9,8 +9,8 @@ static float read_f16(const uint8_t *p) { return el_f16_to_f32((uint16_t)(p[0] |
 void el_dequantize_q2_k(const uint8_t *src, size_t blocks, float *dst)
 {
     for (size_t b = 0; b < blocks; b++, src += 84, dst += 256) {
-        const uint8_t *scales = src;   // (16,): low nibble scale, high nibble minimum
-        const uint8_t *q = src + 16;   // (2, 32): 2 bits of 4 runs of 32 values each
+        const uint8_t *scales = src;  // (16,): low nibble scale, high nibble minimum
+        const uint8_t *q = src + 16;  // (2, 32): 2 bits of 4 runs of 32 values each
         const float d = read_f16(src + 80);
         const float dmin = read_f16(src + 82);
         for (int i = 0; i < 256; i++) {
@@ -94,9 +94,9 @@ void el_dequantize_q5_k(const uint8_t *src, size_t blocks, float *dst)
 void el_dequantize_q6_k(const uint8_t *src, size_t blocks, float *dst)
 {
     for (size_t b = 0; b < blocks; b++, src += 210, dst += 256) {
-        const uint8_t *low = src;                               // (2, 64): 4 bits of 2 runs of 64 values
-        const uint8_t *high = src + 128;                        // (2, 32): 2 bits of 4 runs of 32 values
-        const int8_t *scales = (const int8_t *)src + 192;       // (16,)
+        const uint8_t *low = src;                          // (2, 64): 4 bits of 2 runs of 64 values
+        const uint8_t *high = src + 128;                   // (2, 32): 2 bits of 4 runs of 32 values
+        const int8_t *scales = (const int8_t *)src + 192;  // (16,)
         const float d = read_f16(src + 208);
         for (int i = 0; i < 256; i++) {
             const int bits = (low[i / 128 * 64 + i % 64] >> 4 * (i / 64 % 2) & 15) |

@@ -61,8 +61,7 @@ static const char *subject(const reader *r, char text[96])
     return text;
 }
 
-#define FAIL(r, status, what)                                                    \
-    el_fail((r)->err, (status), "%s " what, subject((r), (char[96]){0}))
+#define FAIL(r, status, what) el_fail((r)->err, (status), "%s " what, subject((r), (char[96]){0}))
 
 /// Make sure that n more bytes are in memory. EL_ERR_IO sets `want`.
 static el_status need(reader *r, uint64_t n)
@@ -131,9 +130,9 @@ static el_status read_name(reader *r, const char *kind, el_view *out)
 static uint32_t scalar_bytes(uint32_t type)
 {
     static const uint8_t sizes[] = {
-        [EL_GGUF_U8] = 1,  [EL_GGUF_I8] = 1,  [EL_GGUF_U16] = 2,  [EL_GGUF_I16] = 2, [EL_GGUF_U32] = 4,
-        [EL_GGUF_I32] = 4, [EL_GGUF_F32] = 4, [EL_GGUF_BOOL] = 1, [EL_GGUF_U64] = 8, [EL_GGUF_I64] = 8,
-        [EL_GGUF_F64] = 8,
+        [EL_GGUF_U8] = 1,  [EL_GGUF_I8] = 1,  [EL_GGUF_U16] = 2, [EL_GGUF_I16] = 2,
+        [EL_GGUF_U32] = 4, [EL_GGUF_I32] = 4, [EL_GGUF_F32] = 4, [EL_GGUF_BOOL] = 1,
+        [EL_GGUF_U64] = 8, [EL_GGUF_I64] = 8, [EL_GGUF_F64] = 8,
     };
     return sizes[type];
 }
@@ -346,10 +345,15 @@ static el_status read_head(reader *r, el_gguf *g)
     const uint64_t entries = el_read_u64(r->bytes + 16);
     r->pos = HEAD_BYTES;
     const uint64_t left = r->file - r->pos;
-    if (entries > left / ENTRY_MIN_BYTES ||
-        tensors > (left - entries * ENTRY_MIN_BYTES) / TENSOR_MIN_BYTES) {
+    if (entries > left / ENTRY_MIN_BYTES || tensors > (left - entries * ENTRY_MIN_BYTES) / TENSOR_MIN_BYTES) {
         return el_fail(r->err, EL_ERR_FORMAT, "%llu tensors and %llu metadata entries do not fit in the file",
                        (unsigned long long)tensors, (unsigned long long)entries);
+    }
+    if (entries > EL_GGUF_MAX_ENTRIES || tensors > EL_GGUF_MAX_TENSORS) {
+        return el_fail(r->err, EL_ERR_UNSUPPORTED,
+                       "%llu metadata entries and %llu tensors; at most %d and %d are read",
+                       (unsigned long long)entries, (unsigned long long)tensors, EL_GGUF_MAX_ENTRIES,
+                       EL_GGUF_MAX_TENSORS);
     }
     r->kind = "header with entries";
     r->index = entries;

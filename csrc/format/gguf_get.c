@@ -14,8 +14,10 @@ static const el_view *find(const el_view **sorted, size_t n, const char *name)
         const size_t middle = low + (high - low) / 2;
         const int order = el_view_compare(sorted[middle], &wanted);
         if (order == 0) return sorted[middle];
-        if (order < 0) low = middle + 1;
-        else high = middle;
+        if (order < 0)
+            low = middle + 1;
+        else
+            high = middle;
     }
     return NULL;
 }

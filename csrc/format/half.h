@@ -34,7 +34,8 @@ static inline uint16_t el_f32_to_f16(float value)
     const uint32_t rest = bits & 0x7FFFFFFF;
     if (rest > 0x7F800000) return (uint16_t)(sign | 0x7E00 | (rest >> 13 & 0x1FF));
     if (rest >= 0x477FF000) return (uint16_t)(sign | 0x7C00);
-    if (rest >= 0x38800000) return (uint16_t)(sign | ((rest - (112u << 23) + 0xFFF + (rest >> 13 & 1)) >> 13));
+    if (rest >= 0x38800000)
+        return (uint16_t)(sign | ((rest - (112u << 23) + 0xFFF + (rest >> 13 & 1)) >> 13));
     const float magic = el_bits_to_f32(rest) + 0.5f;  // rounds to multiples of 2^-24, half to even
     return (uint16_t)(sign | (el_f32_to_bits(magic) - 0x3F000000));
 }

@@ -18,10 +18,7 @@ static void write_f16(uint8_t *p, float v) { write_u16(p, el_f32_to_f16(v)); }
 /// The float's integer part modulo 256; 0 for what int32 cannot hold. The latter happens only
 /// where a subnormal scale has an infinite inverse (x times it is infinite, 0 times it is NaN),
 /// or where a range overflows float.
-static uint8_t low_byte(float v)
-{
-    return v > -2147483648.0f && v < 2147483648.0f ? (uint8_t)(int32_t)v : 0;
-}
+static uint8_t low_byte(float v) { return v > -2147483648.0f && v < 2147483648.0f ? (uint8_t)(int32_t)v : 0; }
 
 static uint8_t clip_byte(float v, uint8_t most)
 {
@@ -209,7 +206,8 @@ el_status el_quantize(el_type type, const float *src, size_t n, uint8_t *dst, el
     if (block == NULL) {
         return el_fail(err, EL_ERR_UNSUPPORTED,
                        "cannot quantize to %s; possible are f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, "
-                       "tq1_0, tq2_0", info->name);
+                       "tq1_0, tq2_0",
+                       info->name);
     }
     if (n % info->block_values != 0) {
         return el_fail(err, EL_ERR_ARG, "%zu values are no multiple of %s's block of %u", n, info->name,

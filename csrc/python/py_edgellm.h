@@ -31,5 +31,7 @@ el_pystate *el_py_state(PyObject *module);
 PyObject *el_py_raise(el_pystate *st, el_status status, const el_error *err, const char *where);
 
 /* Each file registers its types and functions on the module; 0 or -1 with an exception set. */
+int el_py_add_quant(PyObject *module);
+int el_py_add_gguf(PyObject *module);
 
 #endif

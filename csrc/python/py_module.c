@@ -56,6 +56,8 @@ static int module_exec(PyObject *module)
     el_pystate *st = el_py_state(module);
     if (PyArray_ImportNumPyAPI() < 0) return -1;
     if (add_errors(module, st) < 0) return -1;
+    if (el_py_add_quant(module) < 0) return -1;
+    if (el_py_add_gguf(module) < 0) return -1;
     return 0;
 }
 

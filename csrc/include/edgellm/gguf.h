@@ -16,6 +16,9 @@ extern "C" {
 /// length); a vocabulary of a million tokens takes a tenth of it.
 #define EL_GGUF_MAX_HEADER_BYTES (256u << 20)
 
+/// The most metadata entries and tensors of a file; large models have some hundreds and thousands.
+enum { EL_GGUF_MAX_ENTRIES = 1 << 16, EL_GGUF_MAX_TENSORS = 1 << 18 };
+
 /// Bytes that belong to somebody else; not NUL-terminated.
 typedef struct el_view {
     const char *data;
@@ -24,8 +27,19 @@ typedef struct el_view {
 
 /// Value types of GGUF metadata, numbered as in the file.
 typedef enum el_gguf_type {
-    EL_GGUF_U8, EL_GGUF_I8, EL_GGUF_U16, EL_GGUF_I16, EL_GGUF_U32, EL_GGUF_I32, EL_GGUF_F32,
-    EL_GGUF_BOOL, EL_GGUF_STRING, EL_GGUF_ARRAY, EL_GGUF_U64, EL_GGUF_I64, EL_GGUF_F64
+    EL_GGUF_U8,
+    EL_GGUF_I8,
+    EL_GGUF_U16,
+    EL_GGUF_I16,
+    EL_GGUF_U32,
+    EL_GGUF_I32,
+    EL_GGUF_F32,
+    EL_GGUF_BOOL,
+    EL_GGUF_STRING,
+    EL_GGUF_ARRAY,
+    EL_GGUF_U64,
+    EL_GGUF_I64,
+    EL_GGUF_F64
 } el_gguf_type;
 
 /// One metadata entry. `value` points at the little-endian value in the header bytes; for an

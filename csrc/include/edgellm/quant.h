@@ -12,10 +12,22 @@ extern "C" {
 
 /// Tensor types, numbered as in GGUF files.
 typedef enum el_type {
-    EL_TYPE_F32 = 0, EL_TYPE_F16 = 1, EL_TYPE_Q4_0 = 2, EL_TYPE_Q4_1 = 3, EL_TYPE_Q5_0 = 6,
-    EL_TYPE_Q5_1 = 7, EL_TYPE_Q8_0 = 8, EL_TYPE_Q2_K = 10, EL_TYPE_Q3_K = 11, EL_TYPE_Q4_K = 12,
-    EL_TYPE_Q5_K = 13, EL_TYPE_Q6_K = 14, EL_TYPE_IQ4_NL = 20, EL_TYPE_BF16 = 30,
-    EL_TYPE_TQ1_0 = 34, EL_TYPE_TQ2_0 = 35
+    EL_TYPE_F32 = 0,
+    EL_TYPE_F16 = 1,
+    EL_TYPE_Q4_0 = 2,
+    EL_TYPE_Q4_1 = 3,
+    EL_TYPE_Q5_0 = 6,
+    EL_TYPE_Q5_1 = 7,
+    EL_TYPE_Q8_0 = 8,
+    EL_TYPE_Q2_K = 10,
+    EL_TYPE_Q3_K = 11,
+    EL_TYPE_Q4_K = 12,
+    EL_TYPE_Q5_K = 13,
+    EL_TYPE_Q6_K = 14,
+    EL_TYPE_IQ4_NL = 20,
+    EL_TYPE_BF16 = 30,
+    EL_TYPE_TQ1_0 = 34,
+    EL_TYPE_TQ2_0 = 35
 } el_type;
 
 /// What a type is: its lower-case name, values per block, bytes per block.
