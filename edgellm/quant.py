@@ -90,8 +90,9 @@ class QuantTensor:
         Examples
         --------
         >>> import numpy as np, edgellm.quant
-        >>> edgellm.quant.quantize(np.arange(32, dtype=np.float32), "q8_0").dequantize()[:3].round(2).tolist()
-        [0.0, 0.98, 1.95]
+        >>> w = edgellm.quant.quantize(np.full((1, 32), 127, np.float32), "q8_0")
+        >>> w.dequantize()[0, :2].tolist()
+        [127.0, 127.0]
         """
         return _core.dequantize(self._raw, self.type).reshape(self.shape)
 

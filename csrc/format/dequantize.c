@@ -1,29 +1,24 @@
 /* Values of the plain types and of those with blocks of 32. Each formula rounds exactly as the
  * `gguf` package's NumPy code does (gguf/quants.py): one rounding per product and per sum, in
  * its order. Sources of the layouts: ggml/src/ggml-common.h of llama.cpp. */
-#include <string.h>
-
-#include "edgellm/quant.h"
 #include "format/dequantize.h"
+#include "edgellm/quant.h"
 #include "format/format.h"
-#include "format/half.h"
-
-static float read_f16(const uint8_t *p) { return el_f16_to_f32((uint16_t)(p[0] | p[1] << 8)); }
 
 static void dequantize_f32(const uint8_t *src, size_t n, float *dst)
 {
-    for (size_t i = 0; i < n; i++) dst[i] = el_bits_to_f32(el_read_u32(src + 4 * i));
+    for (size_t i = 0; i < n; i++) dst[i] = el_f32_from_bits(el_read_u32(src + 4 * i));
 }
 
 static void dequantize_f16(const uint8_t *src, size_t n, float *dst)
 {
-    for (size_t i = 0; i < n; i++) dst[i] = read_f16(src + 2 * i);
+    for (size_t i = 0; i < n; i++) dst[i] = el_read_f16(src + 2 * i);
 }
 
 static void dequantize_bf16(const uint8_t *src, size_t n, float *dst)
 {
     for (size_t i = 0; i < n; i++) {
-        dst[i] = el_bits_to_f32((uint32_t)src[2 * i] << 16 | (uint32_t)src[2 * i + 1] << 24);
+        dst[i] = el_f32_from_bits((uint32_t)src[2 * i] << 16 | (uint32_t)src[2 * i + 1] << 24);
     }
 }
 
@@ -32,7 +27,7 @@ static void dequantize_bf16(const uint8_t *src, size_t n, float *dst)
 static void dequantize_q4_0(const uint8_t *src, size_t blocks, float *dst)
 {
     for (size_t b = 0; b < blocks; b++, src += 18, dst += 32) {
-        const float d = read_f16(src);
+        const float d = el_read_f16(src);
         for (int j = 0; j < 16; j++) {
             dst[j] = d * (float)((src[2 + j] & 15) - 8);
             dst[16 + j] = d * (float)((src[2 + j] >> 4) - 8);
@@ -43,8 +38,8 @@ static void dequantize_q4_0(const uint8_t *src, size_t blocks, float *dst)
 static void dequantize_q4_1(const uint8_t *src, size_t blocks, float *dst)
 {
     for (size_t b = 0; b < blocks; b++, src += 20, dst += 32) {
-        const float d = read_f16(src);
-        const float m = read_f16(src + 2);
+        const float d = el_read_f16(src);
+        const float m = el_read_f16(src + 2);
         for (int j = 0; j < 16; j++) {
             dst[j] = d * (float)(src[4 + j] & 15) + m;
             dst[16 + j] = d * (float)(src[4 + j] >> 4) + m;
@@ -55,7 +50,7 @@ static void dequantize_q4_1(const uint8_t *src, size_t blocks, float *dst)
 static void dequantize_q5_0(const uint8_t *src, size_t blocks, float *dst)
 {
     for (size_t b = 0; b < blocks; b++, src += 22, dst += 32) {
-        const float d = read_f16(src);
+        const float d = el_read_f16(src);
         const uint32_t fifth = el_read_u32(src + 2);  // bit i is bit 4 of value i
         for (int j = 0; j < 16; j++) {
             const int low = (int)((src[6 + j] & 15) | (fifth >> j & 1) << 4);
@@ -69,8 +64,8 @@ static void dequantize_q5_0(const uint8_t *src, size_t blocks, float *dst)
 static void dequantize_q5_1(const uint8_t *src, size_t blocks, float *dst)
 {
     for (size_t b = 0; b < blocks; b++, src += 24, dst += 32) {
-        const float d = read_f16(src);
-        const float m = read_f16(src + 2);
+        const float d = el_read_f16(src);
+        const float m = el_read_f16(src + 2);
         const uint32_t fifth = el_read_u32(src + 4);
         for (int j = 0; j < 16; j++) {
             const int low = (int)((src[8 + j] & 15) | (fifth >> j & 1) << 4);
@@ -84,7 +79,7 @@ static void dequantize_q5_1(const uint8_t *src, size_t blocks, float *dst)
 static void dequantize_q8_0(const uint8_t *src, size_t blocks, float *dst)
 {
     for (size_t b = 0; b < blocks; b++, src += 34, dst += 32) {
-        const float d = read_f16(src);
+        const float d = el_read_f16(src);
         for (int j = 0; j < 32; j++) dst[j] = (float)(int8_t)src[2 + j] * d;
     }
 }
@@ -94,7 +89,7 @@ static void dequantize_iq4_nl(const uint8_t *src, size_t blocks, float *dst)
     static const int8_t values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
                                       1,    13,   25,  38,  53,  69,  89,  113};
     for (size_t b = 0; b < blocks; b++, src += 18, dst += 32) {
-        const float d = read_f16(src);
+        const float d = el_read_f16(src);
         for (int j = 0; j < 16; j++) {
             dst[j] = d * (float)values[src[2 + j] & 15];
             dst[16 + j] = d * (float)values[src[2 + j] >> 4];

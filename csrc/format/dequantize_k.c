@@ -2,17 +2,14 @@
  * group is a rounded product, then one product and, where there is a minimum, one difference. */
 #include "format/dequantize.h"
 #include "format/format.h"
-#include "format/half.h"
-
-static float read_f16(const uint8_t *p) { return el_f16_to_f32((uint16_t)(p[0] | p[1] << 8)); }
 
 void el_dequantize_q2_k(const uint8_t *src, size_t blocks, float *dst)
 {
     for (size_t b = 0; b < blocks; b++, src += 84, dst += 256) {
         const uint8_t *scales = src;  // (16,): low nibble scale, high nibble minimum
         const uint8_t *q = src + 16;  // (2, 32): 2 bits of 4 runs of 32 values each
-        const float d = read_f16(src + 80);
-        const float dmin = read_f16(src + 82);
+        const float d = el_read_f16(src + 80);
+        const float dmin = el_read_f16(src + 82);
         for (int i = 0; i < 256; i++) {
             const int value = q[i / 128 * 32 + i % 32] >> 2 * (i / 32 % 4) & 3;
             const float scale = d * (float)(scales[i / 16] & 15);
@@ -25,10 +22,10 @@ void el_dequantize_q2_k(const uint8_t *src, size_t blocks, float *dst)
 void el_dequantize_q3_k(const uint8_t *src, size_t blocks, float *dst)
 {
     for (size_t b = 0; b < blocks; b++, src += 110, dst += 256) {
-        const uint8_t *mask = src;         // (32,): bit i / 32 of byte i % 32 is set where 4 is not taken off
-        const uint8_t *q = src + 32;       // (2, 32): the low 2 bits
+        const uint8_t *mask = src;  // (32,): bit i / 32 of byte i % 32 is set where 4 is not taken off
+        const uint8_t *q = src + 32;  // (2, 32): the low 2 bits
         const uint8_t *scales = src + 96;  // (12,): low 4 bits of 16 scales, then the high 2
-        const float d = read_f16(src + 108);
+        const float d = el_read_f16(src + 108);
         for (int i = 0; i < 256; i++) {
             const int g = i / 16;
             const int low = scales[g % 8] >> 4 * (g / 8) & 15;
@@ -56,8 +53,8 @@ static void scale_min(const uint8_t *s, int g, int *scale, int *minimum)
 void el_dequantize_q4_k(const uint8_t *src, size_t blocks, float *dst)
 {
     for (size_t b = 0; b < blocks; b++, src += 144, dst += 256) {
-        const float d = read_f16(src);
-        const float dmin = read_f16(src + 2);
+        const float d = el_read_f16(src);
+        const float dmin = el_read_f16(src + 2);
         for (int g = 0; g < 8; g++) {
             int scale = 0;
             int minimum = 0;
@@ -73,8 +70,8 @@ void el_dequantize_q4_k(const uint8_t *src, size_t blocks, float *dst)
 void el_dequantize_q5_k(const uint8_t *src, size_t blocks, float *dst)
 {
     for (size_t b = 0; b < blocks; b++, src += 176, dst += 256) {
-        const float d = read_f16(src);
-        const float dmin = read_f16(src + 2);
+        const float d = el_read_f16(src);
+        const float dmin = el_read_f16(src + 2);
         const uint8_t *fifth = src + 16;  // (32,): bit g of byte l is bit 4 of value 32 g + l
         for (int g = 0; g < 8; g++) {
             int scale = 0;
@@ -94,10 +91,10 @@ void el_dequantize_q5_k(const uint8_t *src, size_t blocks, float *dst)
 void el_dequantize_q6_k(const uint8_t *src, size_t blocks, float *dst)
 {
     for (size_t b = 0; b < blocks; b++, src += 210, dst += 256) {
-        const uint8_t *low = src;                          // (2, 64): 4 bits of 2 runs of 64 values
-        const uint8_t *high = src + 128;                   // (2, 32): 2 bits of 4 runs of 32 values
+        const uint8_t *low = src;  // (2, 64): 4 bits of 2 runs of 64 values
+        const uint8_t *high = src + 128;  // (2, 32): 2 bits of 4 runs of 32 values
         const int8_t *scales = (const int8_t *)src + 192;  // (16,)
-        const float d = read_f16(src + 208);
+        const float d = el_read_f16(src + 208);
         for (int i = 0; i < 256; i++) {
             const int bits = (low[i / 128 * 64 + i % 64] >> 4 * (i / 64 % 2) & 15) |
                              (high[i / 128 * 32 + i % 32] >> 2 * (i / 32 % 4) & 3) << 4;
@@ -119,7 +116,7 @@ static float trit(uint8_t byte, int power)
 void el_dequantize_tq1_0(const uint8_t *src, size_t blocks, float *dst)
 {
     for (size_t b = 0; b < blocks; b++, src += 54, dst += 256) {
-        const float d = read_f16(src + 52);
+        const float d = el_read_f16(src + 52);
         for (int i = 0; i < 160; i++) dst[i] = d * trit(src[i % 32], i / 32);
         for (int i = 0; i < 80; i++) dst[160 + i] = d * trit(src[32 + i % 16], i / 16);
         for (int i = 0; i < 16; i++) dst[240 + i] = d * trit(src[48 + i % 4], i / 4);
@@ -129,7 +126,7 @@ void el_dequantize_tq1_0(const uint8_t *src, size_t blocks, float *dst)
 void el_dequantize_tq2_0(const uint8_t *src, size_t blocks, float *dst)
 {
     for (size_t b = 0; b < blocks; b++, src += 66, dst += 256) {
-        const float d = read_f16(src + 64);
+        const float d = el_read_f16(src + 64);
         for (int i = 0; i < 256; i++) {
             dst[i] = d * (float)((src[i / 128 * 32 + i % 32] >> 2 * (i / 32 % 4) & 3) - 1);
         }

@@ -5,7 +5,7 @@
 
 #include "core/error.h"
 #include "format/format.h"
-#include "format/half.h"
+#include "kernels/el_math.h"
 
 static void write_u16(uint8_t *p, uint16_t v)
 {
@@ -172,7 +172,7 @@ static void quantize_tq2_0(const float *x, uint8_t *dst)
 
 static void quantize_f32(const float *x, uint8_t *dst)
 {
-    const uint32_t bits = el_f32_to_bits(*x);
+    const uint32_t bits = el_f32_bits(*x);
     write_u16(dst, (uint16_t)bits);
     write_u16(dst + 2, (uint16_t)(bits >> 16));
 }
@@ -181,7 +181,7 @@ static void quantize_f16(const float *x, uint8_t *dst) { write_f16(dst, *x); }
 
 static void quantize_bf16(const float *x, uint8_t *dst)
 {
-    const uint32_t bits = el_f32_to_bits(*x);  // finite, so the carry ends at most in infinity
+    const uint32_t bits = el_f32_bits(*x);  // finite, so the carry ends at most in infinity
     write_u16(dst, (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16));
 }
 

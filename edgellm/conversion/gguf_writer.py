@@ -132,9 +132,12 @@ class GgufWriter:
         """Announce and write whole tensors: float32 arrays as F32, quantized ones as they are."""
         data = []
         for name, tensor in tensors.items():
-            packed = isinstance(tensor, QuantTensor)
-            self.add_tensor(name, tensor.type if packed else "f32", tensor.shape)  # type: ignore[union-attr]
-            data.append(tensor.tobytes() if packed else np.ascontiguousarray(tensor, "<f4").tobytes())
+            if isinstance(tensor, QuantTensor):
+                self.add_tensor(name, tensor.type, tensor.shape)
+                data.append(tensor.tobytes())
+            else:
+                self.add_tensor(name, "f32", tensor.shape)
+                data.append(np.ascontiguousarray(tensor, "<f4").tobytes())
         self.write(file, data)
 
 
