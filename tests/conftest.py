@@ -21,3 +21,13 @@ def build_env() -> dict[str, str]:
     """An environment for child processes that build or import: no options of this run leak into it."""
     drop = ("PYTEST_", "PYTHONPATH", "EDGELLM_", "LD_PRELOAD", "ASAN_", "UBSAN_", "MAKE", "MFLAGS")
     return {key: value for key, value in os.environ.items() if not key.startswith(drop)}
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The SmolLM2-135M-Instruct file (Q4_1) that `make test` has fetched."""
+    from edgellm import models
+
+    path = models.cached(models.KNOWN["smollm2-135m"])
+    assert path is not None, "run `make weights` first"
+    return path

@@ -1,4 +1,4 @@
-"""Print the requirements that pyproject.toml names: the package's own, then those of the extras given."""
+"""Print the requirements in pyproject.toml: the package's own and those of the extras given, or --build."""
 
 import sys
 import tomllib
@@ -22,4 +22,8 @@ def requirements(project: dict[str, object], extras: list[str]) -> list[str]:
 
 if __name__ == "__main__":
     table = tomllib.loads(Path(__file__).parent.with_name("pyproject.toml").read_text(encoding="utf-8"))
-    print("\n".join(requirements(table["project"], sys.argv[1:])))
+    if sys.argv[1:] == ["--build"]:
+        lines = table["build-system"]["requires"]
+    else:
+        lines = requirements(table["project"], sys.argv[1:])
+    print("\n".join(lines))

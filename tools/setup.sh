@@ -89,14 +89,16 @@ step_system() {
 }
 
 # A network that fails for a moment should not fail the set-up.
-pip_install() {
+pip_tries() {
     local try
     for try in 1 2 3; do
-        if .venv/bin/python -m pip install -qq --retries 3 --timeout 60 "$@" </dev/null; then return 0; fi
+        if .venv/bin/python -m pip "$1" -qq --retries 3 --timeout 60 "${@:2}" </dev/null; then return 0; fi
         [ "$try" -eq 3 ] || { say "pip failed; trying again"; sleep $((5 * try)); }
     done
-    die "pip could not install ($*); is there a network, or a proxy to set in PIP_INDEX_URL or https_proxy?"
+    die "pip could not $1 ${*:2}; is there a network, or a mirror or proxy to set in PIP_INDEX_URL or https_proxy?"
 }
+pip_install() { pip_tries install "$@"; }
+pip_fetch() { pip_tries download --no-deps -d build/wheelhouse "$@"; }
 
 step_venv() {
     local python
@@ -113,6 +115,9 @@ step_deps() {
     mkdir -p build
     .venv/bin/python tools/requirements.py "${EXTRAS[@]}" >build/requirements.txt
     pip_install -r build/requirements.txt
+    # The packaging tests build in isolation; with these at hand they need no network.
+    .venv/bin/python tools/requirements.py --build >build/build-requirements.txt
+    pip_fetch -r build/build-requirements.txt
 }
 
 # setuptools compares timestamps only: a changed flag, or a file that went away, needs a clean build.
