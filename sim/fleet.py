@@ -36,6 +36,7 @@ class Node:
     models: tuple[str, ...] = ()
     parent: str | None = None
     instance: str = ""
+    key: str = ""  # the node's name in the scenario ("device")
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +202,7 @@ class Fleet:
 
 
 def _fits(node: Node, target: str) -> bool:
-    return target in (node.role, node.site, node.name.rpartition("/")[2])
+    return target in (node.role, node.site, node.key, node.name.rpartition("/")[2])
 
 
 def _hint(name: str, known: Iterable[str]) -> str:

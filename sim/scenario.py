@@ -1,19 +1,51 @@
-"""A scenario: what is simulated, read from one TOML file and checked whole before anything runs."""
+"""A scenario: what is simulated, read from one TOML file and checked whole before anything runs.
+
+docs/scenario.md documents the file. Unknown keys, unknown names, wrong units and impossible numbers are
+errors that name the full key.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
-from edgellm.cost import ModelProfile
+from edgellm import cost
+from edgellm.cost import (
+    BLOCKS,
+    KV_BYTES,
+    DeviceProfile,
+    LinkProfile,
+    ModelProfile,
+    ProfileError,
+    known_profiles,
+)
+from edgellm.cost.units import near_matches
 
-from .fleet import Fleet
+from ._build_fleet import build_fleet
+from ._build_workload import CountTokens, build_workload
+from ._schema import SCENARIO_SCHEMA, ScenarioError, Table, resolve_path
+from .fleet import Fleet, Node
 from .workload import Workload
 
+__all__ = [
+    "ModelVariant",
+    "Prices",
+    "QualitySettings",
+    "Scenario",
+    "ScenarioError",
+    "Slo",
+    "StudySettings",
+    "load_scenario",
+]
 
-class ScenarioError(ValueError):
-    """A scenario that cannot be run; the message names the key."""
+#: A scenario is a few pages of text; anything bigger is not one.
+MAX_SCENARIO_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +53,8 @@ class ModelVariant:
     """A model in one storage type: what is placed on nodes and what a request asks for.
 
     `weights` is a name known to `edgellm pull` or a path, of which the variant is (re)quantized so that its
-    quality can be measured; None for a model that has no weights here and takes its quality from
-    `profile.quality`.
+    quality can be measured; None for a model that has no weights here and takes its quality, labelled as
+    cited, from `profile.quality`.
     """
 
     name: str
@@ -90,3 +122,230 @@ class Scenario:
     kv: str
     source_path: str
     digest: str
+
+    def variant(self, name: str) -> ModelVariant:
+        """Return the variant of that name; ScenarioError if there is none."""
+        try:
+            return self.models[name]
+        except KeyError:
+            raise ScenarioError(f"models: unknown model {name!r}{near_matches(name, self.models)}") from None
+
+    def with_model(self, name: str) -> Scenario:
+        """Return the scenario in which every request asks for the variant `name`."""
+        self.variant(name)
+        digest = hashlib.sha256(f"{self.digest} model {name}".encode()).hexdigest()
+        return replace(self, workload=self.workload.with_model(name), digest=digest)
+
+    def memory_needed_bytes(self, node: Node, variant: ModelVariant | str, context: int | None = None) -> int:
+        """Return the bytes that a variant and one session take on a node.
+
+        Parameters
+        ----------
+        node : Node
+            Where; today's estimate does not depend on it.
+        variant : ModelVariant or str
+            What.
+        context : int or None
+            Positions of the cache; None for the scenario's own.
+        """
+        chosen = self.variant(variant) if isinstance(variant, str) else variant
+        positions = self.context if context is None else context
+        return cost.memory_bytes(chosen.profile, chosen.quant, positions, self.kv)
+
+    def work_time_s(self, node: Node, work: Any) -> float:
+        """Return the seconds that an item of `edgellm.sim.work` takes alone on a node.
+
+        Parameters
+        ----------
+        node : Node
+            Where it runs, with all its cores.
+        work : Prefill, Decode, Verify, Step, Load, Train or Compute
+            What runs. `Train` is counted as three forward passes (forward, and twice that backward; Kaplan et
+            al. 2020, section 2.1).
+
+        Raises
+        ------
+        TypeError
+            If `work` is none of these.
+        """
+        device, what = node.device, type(work).__name__
+        if what == "Compute":
+            return float(work.ops) / device.ops_per_s.value
+        if what not in ("Prefill", "Decode", "Verify", "Step", "Load", "Train"):
+            raise TypeError(f"{what} is not an item of work")
+        variant = self.variant(work.model)
+        model, quant = variant.profile, variant.quant
+        if what == "Load":
+            return cost.load_time_s(model, quant, device)
+        if what == "Decode":
+            return cost.decode_time_s(model, quant, device, work.tokens, work.context, kv=self.kv)
+        if what == "Step":
+            return cost.step_time_s(model, quant, device, work.new_tokens, work.contexts, kv=self.kv)
+        if what == "Train":
+            return 3.0 * cost.prefill_time_s(model, quant, device, work.tokens, 0, kv=self.kv)
+        return cost.prefill_time_s(model, quant, device, work.tokens, work.context, kv=self.kv)
+
+
+def load_scenario(
+    source: str | Path | Mapping[str, Any],
+    *,
+    count_tokens: CountTokens | None = None,
+    base: Path | None = None,
+) -> Scenario:
+    """Read and check a scenario.
+
+    Parameters
+    ----------
+    source : path, or mapping as parsed from TOML
+        The file, or its content for scenarios built in a notebook.
+    count_tokens : callable or None
+        Counts the tokens of real prompts whose file does not say; None estimates one token per 4 bytes.
+    base : Path or None
+        Folder that relative paths start from; None for the file's own, or the current one for a mapping.
+
+    Returns
+    -------
+    Scenario
+
+    Raises
+    ------
+    ScenarioError
+        If anything is wrong; the message begins with the full key.
+
+    Examples
+    --------
+    >>> load_scenario({"schema": 1, "name": "x", "duration": "24 parsecs"})
+    Traceback (most recent call last):
+        ...
+    edgellm.sim._schema.ScenarioError: duration: '24 parsecs' has unit 'parsecs'; expected one of s, ms, us,
+    ns, min, h, d
+    """
+    if isinstance(source, Mapping):
+        return _build(dict(source), "", base, count_tokens)
+    path = Path(source)
+    data = _parse(path)
+    try:
+        return _build(data, str(path), path.parent if base is None else base, count_tokens)
+    except ScenarioError as err:
+        raise ScenarioError(f"{path}: {err}") from None
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_SCENARIO_BYTES + 1)
+    except OSError as err:
+        raise ScenarioError(f"{path}: cannot be read: {err.strerror or err}") from None
+    if len(raw) > MAX_SCENARIO_BYTES:
+        raise ScenarioError(f"{path}: more than {MAX_SCENARIO_BYTES} bytes; not a scenario")
+    try:
+        return tomllib.loads(raw.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError, ValueError) as err:
+        raise ScenarioError(f"{path}: not valid TOML: {err}") from None
+
+
+def _build(data: dict[str, Any], path: str, base: Path | None, count_tokens: CountTokens | None) -> Scenario:
+    top = Table(data, "", "")
+    schema = top.whole("schema", low=0)
+    if schema != SCENARIO_SCHEMA:
+        raise top.fail("schema", f"this version reads schema {SCENARIO_SCHEMA}, got {schema}")
+    name = top.text("name")
+    duration_s = top.quantity("duration", "s")
+    models = _models(top, base)
+    fleet = build_fleet(top, models, base)
+    workload, files = build_workload(top, fleet, models, base, count_tokens)
+    session = top.table("session", "session")
+    context = session.whole("context", 2048, high=10_000_000)
+    return Scenario(
+        schema=schema,
+        name=name,
+        title=top.text("title", name),
+        duration_s=duration_s,
+        fleet=fleet,
+        workload=workload,
+        models=MappingProxyType(models),
+        slo=_slo(top.table("slo", "slo")),
+        prices=_prices(top.table("prices", "prices")),
+        quality=_quality(top.table("quality", "quality"), base),
+        study=_study(top.table("study", "study"), models),
+        context=context,
+        kv=session.choice("kv", tuple(KV_BYTES), "f16"),
+        source_path=path,
+        digest=_digest(data, fleet, models, files),
+    )
+
+
+def _models(top: Table, base: Path | None) -> dict[str, ModelVariant]:
+    found: dict[str, ModelVariant] = {}
+    for name, table in top.table("models", "", open_keys=True).tables("models.*"):
+        try:
+            profile = cost.load_model(table.text("profile"), base)
+        except ProfileError as err:
+            raise table.fail("profile", str(err)) from None
+        quant = table.choice("quant", tuple(BLOCKS))
+        found[name] = ModelVariant(name, profile, quant, table.optional_text("weights"))
+    if not found:
+        raise top.fail("models", "missing; a scenario needs at least one model")
+    return found
+
+
+def _slo(table: Table) -> Slo:
+    target = table.quantity("target", "ratio", 0.95)
+    if target > 1:
+        raise table.fail("target", f"must be at most 1, got {target:g}")
+    bounds = [table.optional_quantity(key, "s") for key in ("ttft", "tpot", "e2e")]
+    return Slo(bounds[0], bounds[1], bounds[2], target)
+
+
+def _prices(table: Table) -> Prices:
+    data = table.table("data", "", open_keys=True)
+    for link in data.data:
+        if link not in known_profiles("link") and not link.endswith(".toml"):
+            raise data.fail(link, f"unknown link{near_matches(link, known_profiles('link'))}")
+    per_gb = {link: data.quantity(link, "usd_per_gb", zero=True) for link in data.data}
+    electricity = table.quantity("electricity", "usd_per_kwh", "0 USD/kWh", zero=True)
+    return Prices(electricity, MappingProxyType(per_gb))
+
+
+def _quality(table: Table, base: Path | None) -> QualitySettings:
+    text = table.optional_text("text")
+    if text is not None:
+        path = resolve_path(text, base)
+        if not path.is_file():
+            raise table.fail("text", f"no file {path}")
+        text = str(path)
+    return QualitySettings(
+        text=text,
+        tokens=table.whole("tokens", 2048, low=2),
+        context=table.whole("context", 512, low=2, high=10_000_000),
+        kv=table.choice("kv", tuple(KV_BYTES), "f16"),
+    )
+
+
+def _study(table: Table, models: Mapping[str, ModelVariant]) -> StudySettings:
+    seeds = table.list_of("seeds", int, (1,))
+    if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
+        raise table.fail("seeds", "must be different whole numbers, 0 or more, at least one")
+    variants = table.list_of("models", str, ())
+    for name in variants:
+        if name not in models:
+            raise table.fail("models", f"unknown model {name!r}{near_matches(name, models)}")
+    return StudySettings(table.list_of("strategies", str, ()), seeds, variants)
+
+
+def _digest(
+    data: dict[str, Any], fleet: Fleet, models: Mapping[str, ModelVariant], files: list[bytes]
+) -> str:
+    """Return the SHA-256 of the file's content, every profile used, and every file read."""
+    profiles: dict[int, DeviceProfile | LinkProfile] = {}  # by identity: a node kind shares one object
+    profiles.update((id(node.device), node.device) for node in fleet.nodes)
+    profiles.update((id(link.profile), link.profile) for link in fleet.links)
+    parts: list[str] = [json.dumps(data, sort_keys=True, default=str)]
+    for profile in profiles.values():
+        parts.append(repr([(key, asdict(constant)) for key, constant in profile.constants()]))
+    parts.extend(repr(variant) for variant in models.values())
+    digest = hashlib.sha256()
+    for part in [p.encode() for p in parts] + files:
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.hexdigest()

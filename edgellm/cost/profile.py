@@ -147,10 +147,11 @@ class LinkProfile:
         if need_s <= self.max_transfer_s.value:
             return None
         frames = self.frames(nbytes)
+        plural = "" if frames == 1 else "s"
         duty = "" if self.duty_cycle is None else f" at {100 * self.duty_cycle.value:g} % duty"
         return (
-            f"link infeasible: {nbytes:.0f} bytes over {self.name} are {frames}"
-            f" frame{'s' if frames > 1 else ''} and {need_s:.3g} s{duty}, more than {self.max_transfer_s.value:g} s"
+            f"link infeasible: {nbytes:.0f} bytes over {self.name} are {frames} frame{plural} and"
+            f" {need_s:.3g} s{duty}, more than {self.max_transfer_s.value:g} s"
         )
 
     def _payload(self, nbytes: float) -> float:

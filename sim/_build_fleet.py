@@ -1,0 +1,189 @@
+"""Turns `[fleet]` of a scenario file into its nodes and links."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edgellm.cost import Constant, DeviceProfile, LinkProfile, ProfileError, load_device, load_link
+from edgellm.cost.units import near_matches
+
+from ._schema import ScenarioError, Table
+from .fleet import Fleet, FleetError, Link, Node
+
+#: Bigger fleets are refused before memory is.
+MAX_NODES = 5_000_000
+_GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class _NodeKind:
+    """A node as the scenario describes it, before it is repeated."""
+
+    site: str
+    key: str
+    count: int
+    role: str
+    devices: tuple[tuple[float, DeviceProfile], ...]  # cumulative share, profile
+    models: tuple[str, ...]
+    to_site: str = ""
+    to_key: str = ""
+    link: LinkProfile | None = None
+    group: str = ""
+
+
+def build_fleet(top: Table, models: Mapping[str, Any], base: Path | None) -> Fleet:
+    """Return the fleet of `[fleet]`."""
+    fleet = top.table("fleet", "", open_keys=True)
+    if not fleet.data:
+        raise top.fail("fleet", "missing; a scenario needs at least one site with one node")
+    counts: dict[str, int] = {}
+    kinds: dict[tuple[str, str], _NodeKind] = {}
+    tables: dict[tuple[str, str], Table] = {}
+    for site, value in fleet.data.items():
+        table = Table(value, fleet.key(site), "fleet.*", open_keys=True)
+        if "/" in site or not site.strip():
+            raise fleet.fail(site, "a site's name must not be empty nor contain '/'")
+        counts[site] = table.whole("count", 1, high=MAX_NODES)
+        for key, node_value in table.data.items():
+            if key != "count" and not isinstance(node_value, dict):
+                hint = near_matches(key, ("count",))
+                raise table.fail(key, f"unknown key{hint} (a node of the site is a table)")
+        for key, node_table in table.tables("fleet.*.*", skip=("count",)):
+            kinds[site, key] = _node_kind(site, key, node_table, models, base)
+            tables[site, key] = node_table
+        if not any(s == site for s, _ in kinds):
+            raise fleet.fail(site, "a site needs at least one node")
+    for name, table in tables.items():
+        kinds[name] = _with_uplink(kinds[name], table, kinds, counts, base)
+    if sum(kind.count * counts[kind.site] for kind in kinds.values()) > MAX_NODES:
+        raise ScenarioError(f"fleet: more than {MAX_NODES} nodes")
+    try:
+        return _repeat(kinds, counts)
+    except FleetError as err:
+        raise ScenarioError(f"fleet: {err}") from None
+
+
+def _node_kind(site: str, key: str, table: Table, models: Mapping[str, Any], base: Path | None) -> _NodeKind:
+    placed = table.list_of("models", str, ())
+    for name in placed:
+        if name not in models:
+            raise table.fail("models", f"unknown model {name!r}{near_matches(name, models)}")
+    if len(set(placed)) != len(placed):
+        raise table.fail("models", "a model is there twice")
+    battery = table.optional_quantity("battery", "j")
+    devices = []
+    for share, profile in _devices(table, base):
+        if battery is not None:
+            constant = Constant(battery, "j", f"the scenario, {table.key('battery')}")
+            profile = replace(profile, battery_j=constant)
+        devices.append((share, profile))
+    default_role = (
+        key if key in ("device", "gateway", "cloud") else ("cloud" if site == "cloud" else "device")
+    )
+    return _NodeKind(
+        site=site,
+        key=key,
+        count=table.whole("count", 1, high=MAX_NODES),
+        role=table.text("role", default_role),
+        devices=tuple(devices),
+        models=placed,
+    )
+
+
+def _devices(table: Table, base: Path | None) -> list[tuple[float, DeviceProfile]]:
+    """Return (cumulative share, profile) of `device`: one name, or a table of names and weights."""
+    raw = table.data.get("device")
+    if raw is None:
+        raise table.fail("device", "missing")
+    if isinstance(raw, str):
+        raw = {raw: 1.0}
+    if not isinstance(raw, dict) or not raw:
+        raise table.fail("device", 'must be a profile\'s name, or a table { "name" = weight, ... }')
+    shares = [table.amount("device", weight, "count") for weight in raw.values()]
+    total, running, found = sum(shares), 0.0, []
+    for name, share in zip(raw, shares, strict=True):
+        running += share / total
+        try:
+            found.append((running, load_device(name, base)))
+        except ProfileError as err:
+            raise table.fail("device", str(err)) from None
+    return found
+
+
+def _with_uplink(
+    kind: _NodeKind,
+    table: Table,
+    kinds: Mapping[tuple[str, str], _NodeKind],
+    counts: Mapping[str, int],
+    base: Path | None,
+) -> _NodeKind:
+    if "uplink" not in table:
+        return kind
+    uplink = table.table("uplink", "fleet.*.*.uplink")
+    to = uplink.text("to")
+    site, _, key = to.rpartition("/")
+    site = site or kind.site
+    if (site, key) not in kinds:
+        known = [f"{s}/{k}" if s != kind.site else k for s, k in kinds]
+        raise uplink.fail("to", f"no node {to!r} in the fleet{near_matches(to, known)}")
+    target = kinds[site, key]
+    if target.count != 1:
+        raise uplink.fail("to", f"{to!r} is {target.count} nodes; an uplink goes to one")
+    if site != kind.site and counts[site] > counts[kind.site]:
+        raise uplink.fail(
+            "to", f"site {site!r} is there {counts[site]} times, {kind.site!r} only {counts[kind.site]}"
+        )
+    try:
+        link = load_link(uplink.text("link"), base)
+    except ProfileError as err:
+        raise uplink.fail("link", str(err)) from None
+    group = uplink.optional_text("group") or ""
+    for other in kinds.values():
+        if group and other.group == group and other.site == kind.site and other.link != link:
+            raise uplink.fail("group", f"links of one group share one profile, but {other.key!r} has another")
+    return replace(kind, to_site=site, to_key=key, link=link, group=group)
+
+
+def _repeat(kinds: Mapping[tuple[str, str], _NodeKind], counts: Mapping[str, int]) -> Fleet:
+    nodes: list[Node] = []
+    links: list[Link] = []
+    for site, count in counts.items():
+        for i in range(count):
+            for kind in kinds.values():
+                if kind.site != site:
+                    continue
+                for j in range(kind.count):
+                    node = _one(kind, i, j, counts)
+                    nodes.append(node)
+                    if kind.link is not None and node.parent is not None:
+                        group = f"{node.instance}/{kind.group}" if kind.group else ""
+                        links.append(Link(f"{node.name}/uplink", kind.link, node.name, node.parent, group))
+    return Fleet(tuple(nodes), tuple(links))
+
+
+def _one(kind: _NodeKind, i: int, j: int, counts: Mapping[str, int]) -> Node:
+    instance = kind.site if counts[kind.site] == 1 else f"{kind.site}{i}"
+    index = i * kind.count + j
+    # the golden ratio spreads a mix of devices evenly over the sites, with no randomness
+    draw = (0.5 + index * _GOLDEN) % 1.0
+    device = next((profile for share, profile in kind.devices if draw < share), kind.devices[-1][1])
+    parent = None
+    if kind.link is not None:
+        above = kind.to_site if counts[kind.to_site] == 1 else f"{kind.to_site}{i % counts[kind.to_site]}"
+        parent = f"{above}/{kind.to_key}"
+    suffix = "" if kind.count == 1 else f"-{j}"
+    return Node(
+        name=f"{instance}/{kind.key}{suffix}",
+        site=kind.site,
+        role=kind.role,
+        index=index,
+        device=device,
+        models=kind.models,
+        parent=parent,
+        instance=instance,
+        key=kind.key,
+    )
