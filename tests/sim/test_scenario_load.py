@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from edgellm.sim.scenario import Scenario, ScenarioError, load_scenario
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"

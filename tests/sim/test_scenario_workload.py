@@ -3,6 +3,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgellm import cost
 from edgellm.sim.fleet import Fleet, FleetError, Link, Node
 from edgellm.sim.scenario import ScenarioError, load_scenario
 from edgellm.sim.workload import (
@@ -19,10 +23,6 @@ from edgellm.sim.workload import (
     Workload,
     WorkloadError,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from edgellm import cost
 
 PI = cost.load_device("raspberry-pi-5")
 

@@ -1,0 +1,133 @@
+"""Sentences and numbers of a report: what a study shows, and how a number is written."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from edgellm.sim.report.style import Look
+
+if TYPE_CHECKING:
+    from edgellm.sim.study import Study
+
+LIMITS = (
+    "Times and energies come from a cost model (a roofline with fixed overheads) fed with the constants "
+    "listed below; "
+    "they are predictions. Constants marked as a guess were neither measured here nor read at their source.",
+    "Perplexity and agreement are measured on one text; they compare quantizations of one model, they do "
+    "not say whether "
+    "an answer is useful. Numbers that are cited come from other texts and settings and are not averaged "
+    "with ours.",
+    "Confidence, on which a cascade decides, is drawn from the distribution measured on the evaluation "
+    "text; it is not tied to "
+    "the difficulty of a particular request.",
+    "Networks are store-and-forward over hops with the bandwidth, latency and loss of their profile; "
+    "contention on a "
+    "shared link is simulated, protocol start-up (DNS, TLS) is not unless a profile says so.",
+    "A strategy marked unvalidated was compared with no published measurement.",
+)
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Return a number for people: three significant digits, an infinity sign, a dash for NaN.
+
+    Examples
+    --------
+    >>> number(1234.5), number(0.01234), number(float("inf")), number(float("nan")), number(0.0)
+    ('1,234', '0.0123', '∞', '–', '0')
+    """
+    if math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    if value == 0:
+        return "0"
+    if abs(value) >= 10 ** (digits - 1):
+        return f"{value:,.0f}"
+    if abs(value) < 1e-4:
+        return f"{value:.{digits - 1}e}"
+    decimals = digits - 1 - math.floor(math.log10(abs(value)))
+    return f"{value:.{decimals}f}"
+
+
+def percent(value: float) -> str:
+    """Return a share as percent with one decimal, never rounding to 100 or 0 what is not.
+
+    Examples
+    --------
+    >>> percent(0.99999), percent(1.0), percent(0.5), percent(float("nan"))
+    ('> 99.9 %', '100 %', '50.0 %', '–')
+    """
+    if math.isnan(value):
+        return "–"
+    if value in (0.0, 1.0):
+        return f"{100 * value:.0f} %"
+    if value > 0.9995:
+        return "> 99.9 %"
+    if 0 < value < 0.0005:
+        return "< 0.1 %"
+    return f"{100 * value:.1f} %"
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time in the unit that suits it.
+
+    Examples
+    --------
+    >>> duration(86400.0), duration(5400.0), duration(90.0)
+    ('1 day', '1.5 hours', '90 s')
+    """
+    for size, name in ((86400.0, "day"), (3600.0, "hour")):
+        if seconds >= size:
+            count = seconds / size
+            return f"{count:g} {name}{'' if count == 1 else 's'}"
+    return f"{seconds:g} s"
+
+
+def findings(study: "Study") -> list[str]:
+    """Return what the table says, in sentences that name the row and the figure."""
+    rows, look, out = study.rows(), Look(study), []
+
+    def best(column: str, smallest: bool) -> dict[str, Any] | None:
+        finite = [row for row in rows if math.isfinite(row[column])]
+        return (min if smallest else max)(finite, key=lambda row: float(row[column]), default=None)
+
+    def who(row: dict[str, Any]) -> str:
+        return look.row(row["strategy"], row["base_model"])
+
+    row: dict[str, Any] | None
+    target = study.slo.target
+    if any(v is not None for v in (study.slo.ttft_s, study.slo.tpot_s, study.slo.e2e_s)):
+        met = [row for row in rows if row["slo_attainment"] >= target]
+        if met:
+            row = min(met, key=lambda one: float(one["energy_per_request_j"]))
+            out.append(
+                f"{len(met)} of {len(rows)} rows serve at least {percent(target)} of requests within the "
+                f"SLO. Of these, {who(row)} takes the least energy: {number(row['energy_per_request_j'])} J "
+                "per served request."
+            )
+        elif (row := best("slo_attainment", False)) is not None:
+            out.append(
+                f"No row serves {percent(target)} of requests within the SLO. "
+                f"Closest: {who(row)}, {percent(row['slo_attainment'])}."
+            )
+    if (row := best("e2e_p95_s", True)) is not None:
+        seconds = number(row["e2e_p95_s"])
+        out.append(f"Fastest: {who(row)}, 95 % of requests are answered whole within {seconds} s.")
+    else:
+        out.append("Everywhere more than 5 % of requests are not served, so no 95th percentile is finite.")
+    row = best("left_home_bytes_per_request", False)
+    if row is not None and row["left_home_bytes_per_request"] > 0:
+        private = dict.fromkeys(r["strategy"] for r in rows if r["left_home_bytes_per_request"] == 0)
+        kept = (
+            f"No user data leaves the home under {', '.join(private)}; most" if private else "Most user data"
+        )
+        size = number(row["left_home_bytes_per_request"])
+        out.append(f"{kept} leaves it under {who(row)}: {size} bytes per request.")
+    measured = [q for q in study.qualities.values() if q.measured]
+    if len(measured) > 1:
+        low, high = min(measured, key=lambda q: q.perplexity), max(measured, key=lambda q: q.perplexity)
+        out.append(
+            f"Measured perplexity runs from {number(low.perplexity)} ({low.variant}) to "
+            f"{number(high.perplexity)} ({high.variant}), with standard errors of "
+            f"{number(low.perplexity_se, 2)} and {number(high.perplexity_se, 2)}."
+        )
+    return out
