@@ -5,6 +5,8 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <stdio.h>  // Python.h does not include it for the stable ABI, and NumPy needs FILE
+
 #include "edgellm/status.h"
 
 /* NumPy's function table lives in py_module.c; every other file declares it. */
@@ -30,8 +32,18 @@ el_pystate *el_py_state(PyObject *module);
 /// Turn a status into a Python exception "<where>: <err->text>"; always returns NULL.
 PyObject *el_py_raise(el_pystate *st, el_status status, const el_error *err, const char *where);
 
+struct el_tokenizer;
+
+/// A Python Tokenizer that owns `tok` from now on, also on failure (then NULL, with an exception set).
+PyObject *el_py_tokenizer_wrap(el_pystate *st, struct el_tokenizer *tok);
+
+/// Copy a sequence of ints into `*ids` (PyMem_Free it), each checked to lie in 0..limit-1.
+/// 0, or -1 with a TypeError or ValueError that names `name`.
+int el_py_ids(PyObject *obj, const char *name, size_t limit, int32_t **ids, size_t *n_ids);
+
 /* Each file registers its types and functions on the module; 0 or -1 with an exception set. */
 int el_py_add_quant(PyObject *module);
 int el_py_add_gguf(PyObject *module);
+int el_py_add_tokenizer(PyObject *module);
 
 #endif

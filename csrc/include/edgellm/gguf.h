@@ -7,6 +7,7 @@
 
 #include "edgellm/quant.h"
 #include "edgellm/status.h"
+#include "edgellm/view.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -18,12 +19,6 @@ extern "C" {
 
 /// The most metadata entries and tensors of a file; large models have some hundreds and thousands.
 enum { EL_GGUF_MAX_ENTRIES = 1 << 16, EL_GGUF_MAX_TENSORS = 1 << 18 };
-
-/// Bytes that belong to somebody else; not NUL-terminated.
-typedef struct el_view {
-    const char *data;
-    size_t size;
-} el_view;
 
 /// Value types of GGUF metadata, numbered as in the file.
 typedef enum el_gguf_type {

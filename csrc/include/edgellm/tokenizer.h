@@ -1,0 +1,98 @@
+/* Byte-level BPE tokenizer: text to token ids and back. Thread-safe: a built tokenizer never changes. */
+#ifndef EDGELLM_TOKENIZER_H
+#define EDGELLM_TOKENIZER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "edgellm/status.h"
+#include "edgellm/view.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct el_tokenizer el_tokenizer;
+
+/// GGUF's `tokenizer.ggml.token_type`.
+enum {
+    EL_TOKEN_NORMAL = 1,
+    EL_TOKEN_UNKNOWN = 2,
+    EL_TOKEN_CONTROL = 3,
+    EL_TOKEN_USER_DEFINED = 4,
+    EL_TOKEN_UNUSED = 5,
+    EL_TOKEN_BYTE = 6
+};
+
+/// What a model file says about its vocabulary. Everything is copied; nothing is trusted.
+typedef struct el_vocab_source {
+    el_view model;             ///< `tokenizer.ggml.model`; only "gpt2" (byte-level BPE) is supported
+    el_view pre;               ///< `tokenizer.ggml.pre`; empty means "default"
+    const el_view *tokens;     ///< (n_tokens,) texts; normal ones in GPT-2's byte alphabet, UTF-8
+    size_t n_tokens;
+    const int32_t *types;       ///< (n_tokens,) EL_TOKEN_*, or NULL: all normal
+    const el_view *merges;     ///< (n_merges,) "left right", best first
+    size_t n_merges;
+    int32_t bos, eos, eot, unk, pad;  ///< ids, or -1 where the file has none
+    int add_bos, add_eos;       ///< 0, 1, or -1: the pre-tokenizer's habit (llama-bpe adds BOS)
+} el_vocab_source;
+
+/// Facts about a built tokenizer.
+typedef struct el_tokenizer_info {
+    size_t n_tokens;
+    size_t memory_bytes;  ///< heap bytes it holds
+    int32_t bos, eos, eot, unk, pad;  ///< -1 where absent
+    int add_bos, add_eos;             ///< 0 or 1
+} el_tokenizer_info;
+
+/// Flags of el_tokenizer_encode.
+enum {
+    EL_ENCODE_ADD_SPECIAL = 1u,   ///< add BOS and EOS where the vocabulary asks for them
+    EL_ENCODE_PARSE_SPECIAL = 2u  ///< texts of control tokens in the input become those tokens
+};
+
+/// Build a tokenizer. `*out` is NULL on failure.
+///
+/// EL_ERR_UNSUPPORTED names a model or pre-tokenizer that we do not have; EL_ERR_FORMAT a vocabulary that
+/// contradicts itself (a merge of texts that are no tokens, an id out of range); EL_ERR_ARG a NULL array
+/// with a count; EL_ERR_NOMEM. Time O(bytes log n), whatever the bytes.
+el_status el_tokenizer_new(el_tokenizer **out, const el_vocab_source *source, el_error *err);
+
+/// Accepts NULL.
+void el_tokenizer_free(el_tokenizer *tok);
+
+/// Encode `n_bytes` bytes of UTF-8; bytes that are not UTF-8 count as characters of no class, one each.
+///
+/// Control (and unknown) tokens are recognised only with EL_ENCODE_PARSE_SPECIAL, user-defined ones always,
+/// as llama.cpp does; of several at one place the longest wins. Bytes for which the vocabulary has no token
+/// are dropped, as the `tokenizers` package does where no unknown token is set.
+///
+/// @param[out] ids    allocated; free with el_ids_free. NULL when n_ids is 0 or on failure
+/// @param[out] n_ids  at most n_bytes + 2
+/// Time O(n log n), memory O(n). EL_ERR_ARG beyond 2^29 bytes.
+el_status el_tokenizer_encode(const el_tokenizer *tok, const char *text, size_t n_bytes, unsigned flags,
+                              int32_t **ids, size_t *n_ids, el_error *err);
+
+/// Free what el_tokenizer_encode gave; accepts NULL.
+void el_ids_free(int32_t *ids);
+
+/// Bytes that a token stands for (its raw text for control tokens), valid as long as `tok`.
+/// Not NUL-terminated, and one token's bytes need not be whole UTF-8. EL_ERR_ARG if `id` is out of range.
+el_status el_tokenizer_token(const el_tokenizer *tok, int32_t id, el_view *out, el_error *err);
+
+/// EL_TOKEN_* of an id in range, else 0.
+int32_t el_tokenizer_type(const el_tokenizer *tok, int32_t id);
+
+/// Id of the special (control, unknown or user-defined) token with this text, or -1.
+int32_t el_tokenizer_find_special(const el_tokenizer *tok, const char *text, size_t len);
+
+/// 1 if generation ends at this id: EOS, EOT, or a control token known to end a turn ("<|im_end|>", ...).
+int el_tokenizer_is_end(const el_tokenizer *tok, int32_t id);
+
+void el_tokenizer_get_info(const el_tokenizer *tok, el_tokenizer_info *out);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,420 @@
+/* edgellm.Tokenizer: text to ids and back. */
+#include "py_edgellm.h"
+
+#include <stddef.h>
+#include <string.h>
+
+#include "edgellm/tokenizer.h"
+
+enum { GIL_BYTES = 1024 };  // shorter texts are encoded faster than the GIL changes hands
+
+typedef struct py_tokenizer {
+    PyObject_HEAD
+    el_tokenizer *tok;
+} py_tokenizer;
+
+static el_tokenizer_info info_of(PyObject *self)
+{
+    el_tokenizer_info info;
+    el_tokenizer_get_info(((py_tokenizer *)self)->tok, &info);
+    return info;
+}
+
+static el_pystate *state_of(PyObject *self) { return (el_pystate *)PyType_GetModuleState(Py_TYPE(self)); }
+
+int el_py_ids(PyObject *obj, const char *name, size_t limit, int32_t **ids, size_t *n_ids)
+{
+    PyObject *items = NULL;
+    int32_t *copy = NULL;
+    int rc = -1;
+    *ids = NULL;
+    *n_ids = 0;
+
+    if (PyUnicode_Check(obj) || PyBytes_Check(obj)) {
+        PyErr_Format(PyExc_TypeError, "%s must be a sequence of token ids, not text", name);
+        goto done;
+    }
+    items = PySequence_Tuple(obj);
+    if (items == NULL) goto done;
+    const Py_ssize_t n = PyTuple_Size(items);
+    copy = PyMem_Malloc((size_t)(n > 0 ? n : 1) * sizeof *copy);
+    if (copy == NULL) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    for (Py_ssize_t i = 0; i < n; i++) {
+        PyObject *number = PyNumber_Index(PyTuple_GetItem(items, i));
+        if (number == NULL) goto done;
+        int overflow = 0;
+        const long long id = PyLong_AsLongLongAndOverflow(number, &overflow);
+        const int bad = overflow != 0 || id < 0 || (unsigned long long)id >= limit || id > INT32_MAX;
+        if (bad) {
+            PyErr_Format(PyExc_ValueError, "%s[%zd] is %S, not in 0..%zd", name, i, number,
+                         (Py_ssize_t)limit - 1);
+        }
+        Py_DECREF(number);
+        if (bad) goto done;
+        copy[i] = (int32_t)id;
+    }
+    *ids = copy;
+    *n_ids = (size_t)n;
+    copy = NULL;
+    rc = 0;
+
+done:
+    PyMem_Free(copy);
+    Py_XDECREF(items);
+    return rc;
+}
+
+/* Views of a sequence of str or bytes. `*items` keeps the texts alive; both are NULL on failure. */
+static el_view *views_of(PyObject *obj, const char *name, PyObject **items, size_t *n)
+{
+    *items = PySequence_Tuple(obj);
+    if (*items == NULL) return NULL;
+    const Py_ssize_t count = PyTuple_Size(*items);
+    el_view *views = PyMem_Malloc((size_t)(count > 0 ? count : 1) * sizeof *views);
+    if (views == NULL) {
+        PyErr_NoMemory();
+        goto fail;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *item = PyTuple_GetItem(*items, i);
+        Py_ssize_t size = 0;
+        if (PyUnicode_Check(item)) {
+            views[i].data = PyUnicode_AsUTF8AndSize(item, &size);
+        } else if (PyBytes_Check(item)) {
+            views[i].data = PyBytes_AsString(item);
+            size = PyBytes_Size(item);
+        } else {
+            PyErr_Format(PyExc_TypeError, "%s[%zd] must be str or bytes", name, i);
+            goto fail;
+        }
+        if (views[i].data == NULL) goto fail;
+        views[i].size = (size_t)size;
+    }
+    *n = (size_t)count;
+    return views;
+
+fail:
+    PyMem_Free(views);
+    Py_CLEAR(*items);
+    return NULL;
+}
+
+/* A list of ints, or None, as int32 types. 0, or -1 with an exception. */
+static int types_of(PyObject *obj, size_t n_tokens, int32_t **types)
+{
+    size_t n = 0;
+    *types = NULL;
+    if (obj == Py_None) return 0;
+    if (el_py_ids(obj, "token_types", 16, types, &n) < 0) return -1;
+    if (n == n_tokens) return 0;
+    PyErr_Format(PyExc_ValueError, "token_types has %zu entries for %zu tokens", n, n_tokens);
+    PyMem_Free(*types);
+    *types = NULL;
+    return -1;
+}
+
+PyObject *el_py_tokenizer_wrap(el_pystate *st, el_tokenizer *tok)
+{
+    PyTypeObject *type = (PyTypeObject *)st->tokenizer_type;
+    allocfunc alloc = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    py_tokenizer *self = (py_tokenizer *)alloc(type, 0);
+    if (self == NULL) {
+        el_tokenizer_free(tok);
+        return NULL;
+    }
+    self->tok = tok;
+    return (PyObject *)self;
+}
+
+static PyObject *tokenizer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"tokens", "token_types", "merges", "pre",     "bos",   "eos", "unk",
+                            "pad",    "add_bos",     "eot",    "add_eos", "model", NULL};
+    el_pystate *st = (el_pystate *)PyType_GetModuleState(type);
+    PyObject *tokens, *token_types, *merges;
+    PyObject *token_items = NULL, *merge_items = NULL, *self = NULL;
+    const char *pre, *model = "gpt2";
+    Py_ssize_t pre_size, model_size = 4;
+    int32_t *types = NULL;
+    el_view *token_views = NULL, *merge_views = NULL;
+    el_vocab_source source = {.bos = -1, .eos = -1, .eot = -1, .unk = -1, .pad = -1};
+    el_error err = {0};
+    el_tokenizer *tok = NULL;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOs#|iiiipips#:Tokenizer", names, &tokens, &token_types,
+                                     &merges, &pre, &pre_size, &source.bos, &source.eos, &source.unk,
+                                     &source.pad, &source.add_bos, &source.eot, &source.add_eos, &model,
+                                     &model_size)) {
+        return NULL;
+    }
+    token_views = views_of(tokens, "tokens", &token_items, &source.n_tokens);
+    if (token_views == NULL) goto done;
+    merge_views = views_of(merges, "merges", &merge_items, &source.n_merges);
+    if (merge_views == NULL) goto done;
+    if (types_of(token_types, source.n_tokens, &types) < 0) goto done;
+    source.tokens = token_views;
+    source.merges = merge_views;
+    source.types = types;
+    source.pre = (el_view){pre, (size_t)pre_size};
+    source.model = (el_view){model, (size_t)model_size};
+
+    const el_status status = el_tokenizer_new(&tok, &source, &err);
+    self = status == EL_OK ? el_py_tokenizer_wrap(st, tok) : el_py_raise(st, status, &err, "Tokenizer");
+
+done:
+    PyMem_Free(types);
+    PyMem_Free(token_views);
+    PyMem_Free(merge_views);
+    Py_XDECREF(token_items);
+    Py_XDECREF(merge_items);
+    return self;
+}
+
+static void tokenizer_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    el_tokenizer_free(((py_tokenizer *)self)->tok);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
+static PyObject *list_of_ids(const int32_t *ids, size_t n)
+{
+    PyObject *list = PyList_New((Py_ssize_t)n);
+    for (size_t i = 0; list != NULL && i < n; i++) {
+        PyObject *id = PyLong_FromLong(ids[i]);
+        if (id == NULL) {
+            Py_CLEAR(list);
+            break;
+        }
+        PyList_SetItem(list, (Py_ssize_t)i, id);
+    }
+    return list;
+}
+
+static PyObject *tokenizer_encode(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"text", "add_special", "parse_special", NULL};
+    const el_tokenizer *tok = ((py_tokenizer *)self)->tok;
+    PyObject *text;
+    int add_special = 0, parse_special = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "U|pp:encode", names, &text, &add_special,
+                                     &parse_special)) {
+        return NULL;
+    }
+    Py_ssize_t size;
+    const char *utf8 = PyUnicode_AsUTF8AndSize(text, &size);  // lives as long as the str, which `args` holds
+    if (utf8 == NULL) return NULL;
+
+    const unsigned flags =
+        (add_special ? EL_ENCODE_ADD_SPECIAL : 0u) | (parse_special ? EL_ENCODE_PARSE_SPECIAL : 0u);
+    int32_t *ids = NULL;
+    size_t n = 0;
+    el_error err = {0};
+    el_status status;
+    if (size < GIL_BYTES) {
+        status = el_tokenizer_encode(tok, utf8, (size_t)size, flags, &ids, &n, &err);
+    } else {
+        Py_BEGIN_ALLOW_THREADS
+            status = el_tokenizer_encode(tok, utf8, (size_t)size, flags, &ids, &n, &err);
+        Py_END_ALLOW_THREADS
+    }
+    if (status != EL_OK) return el_py_raise(state_of(self), status, &err, "encode");
+
+    PyObject *list = list_of_ids(ids, n);
+    el_ids_free(ids);
+    return list;
+}
+
+static PyObject *tokenizer_decode(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"ids", "skip_special", NULL};
+    const el_tokenizer *tok = ((py_tokenizer *)self)->tok;
+    PyObject *obj, *text = NULL;
+    int skip_special = 0;
+    int32_t *ids = NULL;
+    size_t n, total = 0, used = 0;
+    char *bytes = NULL;
+    el_view token;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|p:decode", names, &obj, &skip_special)) return NULL;
+    if (el_py_ids(obj, "ids", info_of(self).n_tokens, &ids, &n) < 0) return NULL;
+
+    for (size_t i = 0; i < n; i++) {
+        if (el_tokenizer_token(tok, ids[i], &token, NULL) != EL_OK) token.size = 0;
+        if (token.size > (size_t)PY_SSIZE_T_MAX - total) {
+            PyErr_NoMemory();
+            goto done;
+        }
+        total += token.size;
+    }
+    bytes = PyMem_Malloc(total > 0 ? total : 1);
+    if (bytes == NULL) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const int32_t type = el_tokenizer_type(tok, ids[i]);
+        if (skip_special && (type == EL_TOKEN_CONTROL || type == EL_TOKEN_UNKNOWN)) continue;
+        if (el_tokenizer_token(tok, ids[i], &token, NULL) != EL_OK) continue;
+        memcpy(bytes + used, token.data, token.size);
+        used += token.size;
+    }
+    text = PyUnicode_DecodeUTF8(bytes, (Py_ssize_t)used, "replace");
+
+done:
+    PyMem_Free(bytes);
+    PyMem_Free(ids);
+    return text;
+}
+
+/* An id that a caller passes by itself, or -1 with an exception that names it. */
+static int32_t id_of(PyObject *self, PyObject *arg, const char *where)
+{
+    int overflow = 0;
+    const long id = PyLong_AsLongAndOverflow(arg, &overflow);
+    const size_t n = info_of(self).n_tokens;
+    if (id == -1 && PyErr_Occurred()) return -1;
+    if (overflow == 0 && id >= 0 && (unsigned long)id < n) return (int32_t)id;
+    PyErr_Format(PyExc_ValueError, "%s: id %S is not in 0..%zu", where, arg, n - 1);
+    return -1;
+}
+
+static PyObject *tokenizer_token_bytes(PyObject *self, PyObject *arg)
+{
+    const int32_t id = id_of(self, arg, "token_bytes");
+    if (id < 0) return NULL;
+    el_view token;
+    el_error err = {0};
+    const el_status status = el_tokenizer_token(((py_tokenizer *)self)->tok, id, &token, &err);
+    if (status != EL_OK) return el_py_raise(state_of(self), status, &err, "token_bytes");
+    return PyBytes_FromStringAndSize(token.data, (Py_ssize_t)token.size);
+}
+
+static PyObject *tokenizer_token_type(PyObject *self, PyObject *arg)
+{
+    const int32_t id = id_of(self, arg, "token_type");
+    if (id < 0) return NULL;
+    return PyLong_FromLong(el_tokenizer_type(((py_tokenizer *)self)->tok, id));
+}
+
+/* {text: id} of control and unknown tokens: what encode finds only with parse_special. */
+static PyObject *get_special_tokens(PyObject *self, void *closure)
+{
+    (void)closure;
+    const el_tokenizer *tok = ((py_tokenizer *)self)->tok;
+    const size_t n = info_of(self).n_tokens;
+    PyObject *dict = PyDict_New();
+    for (size_t i = 0; dict != NULL && i < n; i++) {
+        const int32_t type = el_tokenizer_type(tok, (int32_t)i);
+        el_view token;
+        if (type != EL_TOKEN_CONTROL && type != EL_TOKEN_UNKNOWN) continue;
+        if (el_tokenizer_token(tok, (int32_t)i, &token, NULL) != EL_OK || token.size == 0) continue;
+        PyObject *text = PyUnicode_DecodeUTF8(token.data, (Py_ssize_t)token.size, "replace");
+        PyObject *id = PyLong_FromSize_t(i);
+        if (text == NULL || id == NULL || PyDict_SetItem(dict, text, id) < 0) Py_CLEAR(dict);
+        Py_XDECREF(text);
+        Py_XDECREF(id);
+    }
+    return dict;
+}
+
+static PyObject *get_end_ids(PyObject *self, void *closure)
+{
+    (void)closure;
+    const size_t n = info_of(self).n_tokens;
+    PyObject *list = PyList_New(0);
+    for (size_t i = 0; list != NULL && i < n; i++) {
+        if (!el_tokenizer_is_end(((py_tokenizer *)self)->tok, (int32_t)i)) continue;
+        PyObject *id = PyLong_FromSize_t(i);
+        if (id == NULL || PyList_Append(list, id) < 0) Py_CLEAR(list);
+        Py_XDECREF(id);
+    }
+    return list;
+}
+
+/* The id at offset `closure` of el_tokenizer_info. */
+static PyObject *get_id(PyObject *self, void *closure)
+{
+    const el_tokenizer_info info = info_of(self);
+    int32_t id;
+    memcpy(&id, (const char *)&info + (uintptr_t)closure, sizeof id);
+    if (id < 0) Py_RETURN_NONE;
+    return PyLong_FromLong(id);
+}
+
+static PyObject *get_vocab_size(PyObject *self, void *closure)
+{
+    (void)closure;
+    return PyLong_FromSize_t(info_of(self).n_tokens);
+}
+
+static PyObject *get_memory_bytes(PyObject *self, void *closure)
+{
+    (void)closure;
+    return PyLong_FromSize_t(info_of(self).memory_bytes);
+}
+
+static PyObject *get_add_bos(PyObject *self, void *closure)
+{
+    (void)closure;
+    return PyBool_FromLong(info_of(self).add_bos);
+}
+
+static PyObject *get_add_eos(PyObject *self, void *closure)
+{
+    (void)closure;
+    return PyBool_FromLong(info_of(self).add_eos);
+}
+
+static PyMethodDef tokenizer_methods[] = {
+    {"encode", (PyCFunction)(void (*)(void))tokenizer_encode, METH_VARARGS | METH_KEYWORDS,
+     "encode(text, add_special=False, parse_special=False) -> list[int]"},
+    {"decode", (PyCFunction)(void (*)(void))tokenizer_decode, METH_VARARGS | METH_KEYWORDS,
+     "decode(ids, skip_special=False) -> str; bytes that are no UTF-8 become U+FFFD"},
+    {"token_bytes", tokenizer_token_bytes, METH_O, "token_bytes(id) -> bytes that the token stands for"},
+    {"token_type", tokenizer_token_type, METH_O, "token_type(id) -> int, as GGUF numbers them (3: control)"},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef tokenizer_getset[] = {
+    {"vocab_size", get_vocab_size, NULL, "number of tokens", NULL},
+    {"memory_bytes", get_memory_bytes, NULL, "heap bytes of the vocabulary", NULL},
+    {"bos_id", get_id, NULL, "id that starts a text, or None", (void *)offsetof(el_tokenizer_info, bos)},
+    {"eos_id", get_id, NULL, "id that ends a text, or None", (void *)offsetof(el_tokenizer_info, eos)},
+    {"eot_id", get_id, NULL, "id that ends a turn, or None", (void *)offsetof(el_tokenizer_info, eot)},
+    {"unk_id", get_id, NULL, "id of what is unknown, or None", (void *)offsetof(el_tokenizer_info, unk)},
+    {"pad_id", get_id, NULL, "id of padding, or None", (void *)offsetof(el_tokenizer_info, pad)},
+    {"add_bos", get_add_bos, NULL, "whether add_special puts bos_id first", NULL},
+    {"add_eos", get_add_eos, NULL, "whether add_special puts eos_id last", NULL},
+    {"special_tokens", get_special_tokens, NULL, "{text: id} of control and unknown tokens", NULL},
+    {"end_ids", get_end_ids, NULL, "ids at which generation ends", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot tokenizer_slots[] = {
+    {Py_tp_doc, "Byte-level BPE tokenizer; see edgellm.tokenizer."},
+    {Py_tp_new, tokenizer_new},
+    {Py_tp_dealloc, tokenizer_dealloc},
+    {Py_tp_methods, tokenizer_methods},
+    {Py_tp_getset, tokenizer_getset},
+    {0, NULL},
+};
+
+static PyType_Spec tokenizer_spec = {
+    .name = "edgellm._core.Tokenizer",
+    .basicsize = sizeof(py_tokenizer),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = tokenizer_slots,
+};
+
+int el_py_add_tokenizer(PyObject *module)
+{
+    el_pystate *st = el_py_state(module);
+    st->tokenizer_type = PyType_FromModuleAndSpec(module, &tokenizer_spec, NULL);
+    if (st->tokenizer_type == NULL) return -1;
+    return PyModule_AddObjectRef(module, "Tokenizer", st->tokenizer_type);
+}

@@ -1,0 +1,68 @@
+/* What a built tokenizer holds. Private to csrc/text. */
+#ifndef EL_TEXT_VOCAB_H
+#define EL_TEXT_VOCAB_H
+
+#include "edgellm/tokenizer.h"
+#include "text/pretokenize.h"
+
+#define EL_NO_RANK 0xFFFFFFFFu
+#define EL_TYPE_MASK 0x0Fu  ///< type in `kinds`
+#define EL_KIND_END 0x80u   ///< generation ends at this token
+
+/// Merge of rank i, by ids.
+typedef struct el_merge {
+    int32_t left, right, result;
+} el_merge;
+
+/// One partner of a left token.
+typedef struct el_partner {
+    int32_t right;
+    uint32_t rank;
+} el_partner;
+
+struct el_tokenizer {
+    const el_pre *pre;
+    el_tokenizer_info info;
+
+    char *pool;       // bytes of all tokens, one after the other
+    uint32_t *starts;  // starts[id]: (n_tokens + 1,) offsets into pool
+    uint8_t *kinds;   // kinds[id]: EL_TOKEN_* | EL_KIND_END
+    int32_t byte_ids[256];  // token of each single byte, or -1
+
+    el_merge *merges;      // merges[rank]: (n_merges,)
+    uint32_t *rows;        // rows[left]: (n_tokens + 1,) offsets into partners
+    el_partner *partners;  // (n_merges,) by left, right, rank
+
+    int32_t *specials;  // (n_specials,) special tokens by text
+    size_t n_specials;
+    uint32_t special_rows[257];  // specials whose first byte is b: [special_rows[b], special_rows[b + 1])
+
+    int32_t *by_bytes;  // (n_by_bytes,) tokens by their bytes; only where a whole piece is looked up
+    size_t n_by_bytes;
+};
+
+/// Bytes of a token; `id` is in range.
+static inline el_view el_vocab_bytes(const el_tokenizer *tok, int32_t id)
+{
+    const uint32_t start = tok->starts[id];
+    return (el_view){tok->pool + start, tok->starts[id + 1] - start};
+}
+
+/// Byte order, a prefix first.
+int el_vocab_compare(el_view a, el_view b);
+
+/// Sort ids by their texts, stably, in O(n log n) comparisons. `spare` holds n.
+/// A text is views[id], or the token's bytes where `views` is NULL.
+void el_vocab_sort(const el_tokenizer *tok, const el_view *views, int32_t *ids, int32_t *spare, size_t n);
+
+/// The last of the sorted ids that have this text, or -1.
+int32_t el_vocab_find(const el_tokenizer *tok, const el_view *views, const int32_t *ids, size_t n,
+                      el_view text);
+
+/// Rank of a pair of tokens, or EL_NO_RANK.
+uint32_t el_vocab_rank(const el_tokenizer *tok, int32_t left, int32_t right);
+
+/// Longest special token that s[0, n) starts with, or -1. Control tokens only with `parse_control`.
+int32_t el_vocab_special_at(const el_tokenizer *tok, const uint8_t *s, size_t n, int parse_control);
+
+#endif

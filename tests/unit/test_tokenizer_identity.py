@@ -1,0 +1,73 @@
+"""The same ids as the `tokenizers` package from the same merges, and the same text back."""
+
+import subprocess
+import sys
+
+import pytest
+import vocab
+from hypothesis import given
+from hypothesis import strategies as st
+
+POINTS = [chr(p) for p in range(0x110000) if not 0xD800 <= p < 0xE000]
+NAMES = sorted(vocab.PEERS)
+
+
+def differences(ours, peer, texts):
+    """(text, our ids, the package's ids) of every text on which they differ."""
+    wanted = peer.encode_batch_fast(texts)
+    found = [(text, ours.encode(text), want.ids) for text, want in zip(texts, wanted, strict=True)]
+    return [row for row in found if row[1] != row[2]]
+
+
+@pytest.mark.weights
+def test_ids_of_smollm2_equal_the_package_on_100000_texts(smollm2):
+    real = vocab.of_file(smollm2)
+    texts = vocab.texts(105_000, seed=1)
+    assert len(set(texts)) > 75_000  # short ones repeat
+    assert differences(real.ours(), real.peer(), texts)[:3] == []
+
+
+@pytest.mark.weights
+def test_ids_of_smollm2_equal_the_package_on_every_code_point(smollm2):
+    real = vocab.of_file(smollm2)
+    texts = ["".join(POINTS[i : i + 64]) for i in range(0, len(POINTS), 64)]
+    assert differences(real.ours(), real.peer(), texts)[:3] == []
+
+
+@pytest.mark.weights
+def test_text_of_smollm2_equals_the_package(smollm2):
+    real = vocab.of_file(smollm2)
+    ours, peer = real.ours(), real.peer()
+    ids = [ours.encode(text) for text in vocab.texts(5_000, seed=2)]
+    assert [ours.decode(row) for row in ids] == peer.decode_batch(ids)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ids_of_each_pre_tokenizer_equal_the_package(name):
+    small = vocab.small()
+    assert differences(small.ours(name), small.peer(name), vocab.texts(12_000, seed=4))[:3] == []
+
+
+HARD = st.text(st.one_of(st.sampled_from(" \n\r\t'sStTrRvVmMlLdDſ0９a中=._"), st.characters(codec="utf-8")))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(text=HARD)
+def test_ids_of_any_text_equal_the_package(name, text):
+    small = vocab.small()
+    assert differences(small.ours(name), small.peer(name), [text]) == []
+
+
+@given(text=HARD)
+def test_decode_undoes_encode_where_every_byte_has_a_token(text):
+    tokenizer = vocab.small().ours()
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == text
+    assert b"".join(map(tokenizer.token_bytes, ids)) == text.encode()
+
+
+def test_classes_of_all_code_points_equal_the_package(root):
+    """The table in git is what the package's own classes give."""
+    script = root / "csrc" / "text" / "gen_unicode.py"
+    made = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True).stdout
+    assert made == script.with_name("unicode_table.h").read_text(encoding="utf-8")
