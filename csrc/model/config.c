@@ -16,8 +16,8 @@ static el_status get_u32(const el_gguf *g, const char *arch, const char *field, 
     const el_status st = el_gguf_get_u64(g, key, &value, err);
     if (st != EL_OK) return st;
     if (value < min || value > max) {
-        return el_fail(err, EL_ERR_FORMAT, "%s is %llu, outside %u to %u", key, (unsigned long long)value, min,
-                       max);
+        return el_fail(err, EL_ERR_FORMAT, "%s is %llu, outside %u to %u", key, (unsigned long long)value,
+                       min, max);
     }
     *out = (uint32_t)value;
     return EL_OK;
@@ -40,7 +40,8 @@ static el_status get_f32_or(const el_gguf *g, const char *arch, const char *fiel
     if (el_gguf_find(g, key) == NULL) return EL_OK;
     const el_status st = el_gguf_get_f32(g, key, out, err);
     if (st != EL_OK) return st;
-    if (!(*out > 0.0f && *out < 1e30f)) return el_fail(err, EL_ERR_FORMAT, "%s must be positive and finite", key);
+    if (!(*out > 0.0f && *out < 1e30f))
+        return el_fail(err, EL_ERR_FORMAT, "%s must be positive and finite", key);
     return EL_OK;
 }
 
@@ -104,8 +105,10 @@ static el_status read_vocab(el_config *c, const el_gguf *g, el_error *err)
 {
     const el_gguf_tensor *embed = el_gguf_tensor_find(g, "token_embd.weight");
     if (embed == NULL) return el_fail(err, EL_ERR_FORMAT, "tensor token_embd.weight is missing");
-    if (embed->dims != 2 || embed->shape[0] != c->width || embed->shape[1] < 1 || embed->shape[1] > EL_MAX_VOCAB) {
-        return el_fail(err, EL_ERR_FORMAT, "token_embd.weight has shape (%llu, %llu), expected (%u, vocabulary)",
+    if (embed->dims != 2 || embed->shape[0] != c->width || embed->shape[1] < 1 ||
+        embed->shape[1] > EL_MAX_VOCAB) {
+        return el_fail(err, EL_ERR_FORMAT,
+                       "token_embd.weight has shape (%llu, %llu), expected (%u, vocabulary)",
                        (unsigned long long)embed->shape[0], (unsigned long long)embed->shape[1], c->width);
     }
     c->vocab = (uint32_t)embed->shape[1];

@@ -48,6 +48,7 @@ struct el_model {
     el_pool *pool;
     size_t micro_batch;
     size_t act_stride;     ///< activation blocks per row
+    float attention_scale; ///< 1 / sqrt(head_dim)
     size_t staging_bytes;  ///< bytes of the widest sixteen rows of a file
     uint64_t fingerprint;  ///< of shape and weights, for saved sessions
     double *inv_freq;      ///< (rope_dims / 2,) radians per position
@@ -75,11 +76,19 @@ el_status el_model_layout(el_model *model, const el_gguf *gguf, size_t threads, 
 /// Read and pack every tensor of a model whose layout is done.
 el_status el_weights_load(el_model *model, const el_gguf *gguf, const el_source *source, el_error *err);
 
-/// Call `visit` for every matrix and norm of the model with the tensor's name, in file-independent
-/// execution order. Exactly one of matrix and norm is non-NULL. Stops at the first failure.
-typedef el_status el_tensor_visit_fn(void *arg, const char *name, el_matrix *matrix, float **norm,
-                                     el_error *err);
-el_status el_model_visit(el_model *model, el_tensor_visit_fn *visit, void *arg, el_error *err);
+/// One tensor of a model: what it is called, how large it must be, and where it goes.
+/// Exactly one of matrix and norm is set.
+typedef struct el_part {
+    const char *name;
+    size_t n;  ///< rows (outputs) of a matrix; 1 for a norm
+    size_t k;  ///< values per row
+    el_matrix *matrix;
+    float **norm;
+} el_part;
+
+/// Call `visit` for every tensor of the model in execution order; stops at the first failure.
+typedef el_status el_part_fn(void *arg, const el_part *part, el_error *err);
+el_status el_model_visit(el_model *model, el_part_fn *visit, void *arg, el_error *err);
 
 /// Keys of one head of one layer; the values follow at + context * head_dim.
 static inline uint16_t *el_session_keys(const el_session *s, size_t layer, size_t head)

@@ -45,5 +45,6 @@ int el_py_ids(PyObject *obj, const char *name, size_t limit, int32_t **ids, size
 int el_py_add_quant(PyObject *module);
 int el_py_add_gguf(PyObject *module);
 int el_py_add_tokenizer(PyObject *module);
+int el_py_add_model(PyObject *module);
 
 #endif

@@ -59,6 +59,7 @@ static int module_exec(PyObject *module)
     if (el_py_add_quant(module) < 0) return -1;
     if (el_py_add_gguf(module) < 0) return -1;
     if (el_py_add_tokenizer(module) < 0) return -1;
+    if (el_py_add_model(module) < 0) return -1;
     return 0;
 }
 

@@ -60,8 +60,11 @@ el_status el_config_from_gguf(el_config *out, const el_gguf *gguf, el_error *err
 ///
 /// @param[in] micro_batch  tokens evaluated together, 1 to 512
 /// @param[in] threads      threads of the pool that will run it
-el_status el_model_plan(el_plan *out, const el_gguf *gguf, size_t context, size_t micro_batch,
-                        size_t threads, el_error *err);
+el_status el_model_plan(el_plan *out, const el_gguf *gguf, size_t context, size_t micro_batch, size_t threads,
+                        el_error *err);
+
+/// Fill in only the parts of a session of `context` positions of a model of this shape.
+el_status el_session_plan(el_plan *plan, const el_config *config, size_t context, el_error *err);
 
 /// Bytes that el_model_init and el_session_init need; sums of the plan's parts.
 uint64_t el_plan_model_bytes(const el_plan *plan);

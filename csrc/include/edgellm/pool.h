@@ -20,9 +20,6 @@ void el_pool_free(el_pool *pool);
 
 size_t el_pool_threads(const el_pool *pool);
 
-/// Threads that this process may use: its affinity mask, at least 1.
-size_t el_pool_default_threads(void);
-
 #ifdef __cplusplus
 }
 #endif

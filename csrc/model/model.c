@@ -1,0 +1,210 @@
+/* A model's life: plan, then placed and filled in the caller's memory. */
+#include <math.h>
+#include <string.h>
+
+#include "core/error.h"
+#include "model/model.h"
+
+static el_status check_batch(size_t micro_batch, size_t threads, el_error *err)
+{
+    if (micro_batch < 1 || micro_batch > EL_MAX_MICRO_BATCH) {
+        return el_fail(err, EL_ERR_ARG, "micro_batch is %zu, outside 1 to %d", micro_batch,
+                       EL_MAX_MICRO_BATCH);
+    }
+    if (threads < 1 || threads > 256)
+        return el_fail(err, EL_ERR_ARG, "threads is %zu, outside 1 to 256", threads);
+    return EL_OK;
+}
+
+static uint64_t kv_bytes(const el_config *c, size_t context)
+{
+    // layers <= 2^10, kv_heads <= 2^12, head_dim <= 2^8, context <= 2^25: below 2^58
+    return (uint64_t)c->layers * c->kv_heads * 2 * el_round_up(context, EL_KEY_BLOCK) * c->head_dim *
+           sizeof(uint16_t);
+}
+
+static el_status check_context(const el_config *c, size_t context, el_error *err)
+{
+    if (context < 1 || context > c->context) {
+        return el_fail(err, EL_ERR_ARG, "context is %zu, outside 1 to %u (what the model was trained for)",
+                       context, c->context);
+    }
+    return EL_OK;
+}
+
+static uint64_t session_struct_bytes(void) { return el_round_up(sizeof(el_session), EL_ALIGN); }
+
+el_status el_session_plan(el_plan *plan, const el_config *config, size_t context, el_error *err)
+{
+    const el_status st = check_context(config, context, err);
+    if (st != EL_OK) return st;
+    plan->kv = kv_bytes(config, context);
+    plan->session = session_struct_bytes();
+    return EL_OK;
+}
+
+el_status el_model_plan(el_plan *out, const el_gguf *gguf, size_t context, size_t micro_batch, size_t threads,
+                        el_error *err)
+{
+    el_model m = {.micro_batch = micro_batch};
+    el_plan plan = {0};
+    el_status st = check_batch(micro_batch, threads, err);
+    if (st == EL_OK) st = el_config_from_gguf(&m.config, gguf, err);
+    if (st == EL_OK) st = el_session_plan(&plan, &m.config, context, err);
+    if (st == EL_OK) st = el_model_layout(&m, gguf, threads, NULL, &plan, err);
+    if (st != EL_OK) return st;
+
+    *out = plan;
+    return EL_OK;
+}
+
+uint64_t el_plan_model_bytes(const el_plan *plan) { return plan->tables + plan->weights + plan->scratch; }
+
+uint64_t el_plan_session_bytes(const el_plan *plan) { return plan->kv + plan->session; }
+
+el_status el_model_init(el_model **out, const el_gguf *gguf, const el_source *source, size_t isa,
+                        size_t micro_batch, el_pool *pool, void *memory, uint64_t bytes, el_error *err)
+{
+    *out = NULL;
+    const size_t threads = el_pool_threads(pool);
+    el_plan plan;
+    el_status st = el_model_plan(&plan, gguf, 1, micro_batch, threads, err);
+    if (st != EL_OK) return st;
+    if (bytes < el_plan_model_bytes(&plan) || (uintptr_t)memory % EL_ALIGN != 0) {
+        return el_fail(err, EL_ERR_ARG, "the model needs %llu bytes at a multiple of 64, got %llu",
+                       (unsigned long long)el_plan_model_bytes(&plan), (unsigned long long)bytes);
+    }
+
+    el_model *m = memory;
+    m->pool = pool;
+    m->micro_batch = micro_batch;
+    el_kernels_select(&m->kernels, isa, el_cpu_features());
+    st = el_config_from_gguf(&m->config, gguf, err);
+    m->attention_scale = 1.0f / sqrtf((float)m->config.head_dim);
+    if (st == EL_OK) st = el_model_layout(m, gguf, threads, memory, &plan, err);
+    if (st == EL_OK) st = el_weights_load(m, gguf, source, err);
+    if (st != EL_OK) return st;
+
+    *out = m;
+    return EL_OK;
+}
+
+const el_config *el_model_config(const el_model *model) { return &model->config; }
+
+size_t el_model_micro_batch(const el_model *model) { return model->micro_batch; }
+
+el_status el_session_init(el_session **out, el_model *model, size_t context, void *memory, uint64_t bytes,
+                          el_error *err)
+{
+    *out = NULL;
+    el_plan plan = {0};
+    const el_status st = el_session_plan(&plan, &model->config, context, err);
+    if (st != EL_OK) return st;
+    const uint64_t needed = el_plan_session_bytes(&plan);
+    if (bytes < needed || (uintptr_t)memory % EL_ALIGN != 0) {
+        return el_fail(err, EL_ERR_ARG, "the session needs %llu bytes at a multiple of 64, got %llu",
+                       (unsigned long long)needed, (unsigned long long)bytes);
+    }
+    el_session *s = memory;
+    *s = (el_session){
+        .model = model,
+        .context = el_round_up(context, EL_KEY_BLOCK),
+        .capacity = context,
+        .kv = (uint16_t *)((uint8_t *)memory + session_struct_bytes()),
+    };
+    *out = s;
+    return EL_OK;
+}
+
+size_t el_session_position(const el_session *session) { return session->position; }
+
+size_t el_session_context(const el_session *session) { return session->capacity; }
+
+el_status el_session_truncate(el_session *session, size_t length, el_error *err)
+{
+    if (length > session->position) {
+        return el_fail(err, EL_ERR_ARG, "truncate to %zu, but the session holds %zu tokens", length,
+                       session->position);
+    }
+    session->position = length;
+    return EL_OK;
+}
+
+/// What stands before the cache in a saved session.
+typedef struct el_state_head {
+    char magic[8];
+    uint64_t fingerprint;
+    uint64_t position;
+} el_state_head;
+
+static const char EL_STATE_MAGIC[8] = "edgeses1";
+
+static size_t key_bytes(const el_session *s, size_t position)
+{
+    return el_round_up(position, EL_KEYS) * s->model->config.head_dim * sizeof(uint16_t);
+}
+
+static size_t value_bytes(const el_session *s, size_t position)
+{
+    return position * s->model->config.head_dim * sizeof(uint16_t);
+}
+
+static uint64_t state_bytes(const el_session *s, size_t position)
+{
+    const el_config *c = &s->model->config;
+    return sizeof(el_state_head) +
+           (uint64_t)c->layers * c->kv_heads * (key_bytes(s, position) + value_bytes(s, position));
+}
+
+uint64_t el_session_state_bytes(const el_session *session) { return state_bytes(session, session->position); }
+
+/// Copy the cache of all heads between a session and a flat buffer.
+static void copy_cache(const el_session *s, size_t position, uint8_t *flat, bool out)
+{
+    const el_config *c = &s->model->config;
+    for (size_t i = 0; i < (size_t)c->layers * c->kv_heads; i++) {
+        uint16_t *keys = el_session_keys(s, i / c->kv_heads, i % c->kv_heads);
+        uint16_t *values = keys + s->context * c->head_dim;
+        const size_t nk = key_bytes(s, position), nv = value_bytes(s, position);
+        if (nk == 0) continue;
+        memcpy(out ? flat : (uint8_t *)keys, out ? (uint8_t *)keys : flat, nk);
+        memcpy(out ? flat + nk : (uint8_t *)values, out ? (uint8_t *)values : flat + nk, nv);
+        flat += nk + nv;
+    }
+}
+
+void el_session_export(const el_session *session, uint8_t *dst)
+{
+    el_state_head head = {.fingerprint = session->model->fingerprint, .position = session->position};
+    memcpy(head.magic, EL_STATE_MAGIC, sizeof head.magic);
+    memcpy(dst, &head, sizeof head);
+    copy_cache(session, session->position, dst + sizeof head, true);
+}
+
+el_status el_session_import(el_session *session, const uint8_t *src, uint64_t bytes, el_error *err)
+{
+    el_state_head head;
+    if (bytes < sizeof head)
+        return el_fail(err, EL_ERR_FORMAT, "a saved session has at least %zu bytes", sizeof head);
+    memcpy(&head, src, sizeof head);
+    if (memcmp(head.magic, EL_STATE_MAGIC, sizeof head.magic) != 0) {
+        return el_fail(err, EL_ERR_FORMAT, "these bytes are no saved session");
+    }
+    if (head.fingerprint != session->model->fingerprint) {
+        return el_fail(err, EL_ERR_FORMAT, "the saved session belongs to another model");
+    }
+    if (head.position > session->capacity) {
+        return el_fail(err, EL_ERR_CONTEXT, "the saved session holds %llu tokens, the context is %zu",
+                       (unsigned long long)head.position, session->capacity);
+    }
+    if (bytes != state_bytes(session, (size_t)head.position)) {
+        return el_fail(err, EL_ERR_FORMAT, "a saved session of %llu tokens has %llu bytes, not %llu",
+                       (unsigned long long)head.position,
+                       (unsigned long long)state_bytes(session, (size_t)head.position),
+                       (unsigned long long)bytes);
+    }
+    // The copy is read only: copy_cache writes to `flat` only when it copies out.
+    copy_cache(session, (size_t)head.position, (uint8_t *)(uintptr_t)src + sizeof head, false);
+    session->position = (size_t)head.position;
+    return EL_OK;
+}

@@ -1,0 +1,102 @@
+/* Files and memory, which the core never touches by itself. */
+#include "py_edgellm.h"  // first: Python.h sets feature macros
+
+#include "py_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { FIRST_HEADER_BYTES = 1 << 20, HUGE_PAGE_BYTES = 1 << 21 };
+static const uint64_t MAX_HEADER_BYTES = UINT64_C(1) << 29;
+
+static el_status fail(el_error *err, el_status status, const char *what, const char *path)
+{
+    snprintf(err->text, sizeof err->text, "%.160s: %s", path, what);
+    return status;
+}
+
+static size_t read_at(void *context, uint64_t offset, void *dst, size_t n)
+{
+    const int fd = *(const int *)context;
+    size_t done = 0;
+    while (done < n) {
+        const ssize_t got = pread(fd, (uint8_t *)dst + done, n - done, (off_t)(offset + done));
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0) break;
+        done += (size_t)got;
+    }
+    return done;
+}
+
+/// Parse with ever more of the header until it is whole.
+static el_status parse_header(el_py_gguf *file, const char *path, el_error *err)
+{
+    uint64_t want = file->bytes < FIRST_HEADER_BYTES ? file->bytes : FIRST_HEADER_BYTES;
+    for (;;) {
+        if (want > MAX_HEADER_BYTES)
+            return fail(err, EL_ERR_FORMAT, "the header is larger than 512 MiB", path);
+        uint8_t *grown = realloc(file->header, want > 0 ? (size_t)want : 1);
+        if (grown == NULL) return fail(err, EL_ERR_NOMEM, "no memory for the header", path);
+        file->header = grown;
+        if (read_at(&file->fd, 0, grown, (size_t)want) != want) {
+            return fail(err, EL_ERR_IO, "the file ended or failed while its header was read", path);
+        }
+        uint64_t more = 0;
+        el_error why = {{0}};
+        const el_status st = el_gguf_parse(&file->gguf, grown, (size_t)want, file->bytes, &more, &why);
+        if (st == EL_OK) return EL_OK;
+        if (more <= want) return fail(err, st, why.text, path);
+        want = more;
+    }
+}
+
+el_status el_py_gguf_open(el_py_gguf *file, const char *path, el_error *err)
+{
+    *file = (el_py_gguf){.fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)};  // a FIFO must not hang us
+    if (file->fd < 0) return fail(err, EL_ERR_IO, strerror(errno), path);
+
+    struct stat info;
+    el_status st = EL_OK;
+    if (fstat(file->fd, &info) != 0) {
+        st = fail(err, EL_ERR_IO, strerror(errno), path);
+    } else if (!S_ISREG(info.st_mode)) {
+        st = fail(err, EL_ERR_IO, "not a regular file", path);
+    } else {
+        file->bytes = (uint64_t)info.st_size;
+        st = parse_header(file, path, err);
+    }
+    if (st != EL_OK) el_py_gguf_close(file);
+    return st;
+}
+
+void el_py_gguf_close(el_py_gguf *file)
+{
+    el_gguf_free(file->gguf);
+    free(file->header);
+    if (file->fd >= 0) close(file->fd);
+    *file = (el_py_gguf){.fd = -1};
+}
+
+el_source el_py_gguf_source(el_py_gguf *file) { return (el_source){.read = read_at, .context = &file->fd}; }
+
+void *el_py_pages_new(uint64_t bytes)
+{
+    if (bytes == 0 || bytes > SIZE_MAX) return NULL;
+    void *pages = mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (pages == MAP_FAILED) return NULL;
+#ifdef MADV_HUGEPAGE
+    if (bytes >= 4 * (uint64_t)HUGE_PAGE_BYTES) (void)madvise(pages, (size_t)bytes, MADV_HUGEPAGE);
+#endif
+    return pages;
+}
+
+void el_py_pages_free(void *pages, uint64_t bytes)
+{
+    if (pages != NULL) (void)munmap(pages, (size_t)bytes);
+}

@@ -1,0 +1,287 @@
+/* edgellm._core.Model: a packed model, its threads and its tokenizer. */
+#include "py_edgellm.h"
+
+#include <stddef.h>
+#include <structmember.h>
+
+#include "edgellm/cpu.h"
+#include "edgellm/vocab.h"
+#include "py_model.h"
+
+bool el_py_model_enter(el_py_model *model, const char *where)
+{
+    Py_BEGIN_ALLOW_THREADS
+        pthread_mutex_lock(&model->mutex);
+    Py_END_ALLOW_THREADS
+    if (model->model != NULL) return true;
+    pthread_mutex_unlock(&model->mutex);
+    PyErr_Format(PyExc_ValueError, "%s: the model is closed", where);
+    return false;
+}
+
+void el_py_model_leave(el_py_model *model) { pthread_mutex_unlock(&model->mutex); }
+
+/// Release memory and threads; the mutex is held or nobody else can hold it.
+static void release(el_py_model *self)
+{
+    self->model = NULL;
+    el_pool_free(self->pool);
+    self->pool = NULL;
+    el_py_pages_free(self->pages, self->bytes);
+    self->pages = NULL;
+}
+
+/// What `load` was asked for.
+typedef struct el_py_load {
+    const char *path;
+    size_t threads;
+    size_t isa;
+    size_t micro_batch;
+    uint64_t max_bytes;  ///< 0 for no cap
+} el_py_load;
+
+static el_status check_cap(const el_plan *plan, uint64_t max_bytes, el_error *err)
+{
+    const uint64_t needed = el_plan_model_bytes(plan);
+    if (max_bytes == 0 || needed <= max_bytes) return EL_OK;
+    snprintf(err->text, sizeof err->text,
+             "the model needs %llu bytes (weights %llu + scratch %llu + tables %llu), max_bytes is %llu",
+             (unsigned long long)needed, (unsigned long long)plan->weights, (unsigned long long)plan->scratch,
+             (unsigned long long)plan->tables, (unsigned long long)max_bytes);
+    return EL_ERR_NOMEM;
+}
+
+/// All of loading that needs no GIL. Fills `self`; on failure `release` cleans up.
+static el_status load_file(el_py_model *self, const el_py_load *want, el_py_gguf *file, el_tokenizer **tok,
+                           el_error *err)
+{
+    el_status st = el_py_gguf_open(file, want->path, err);
+    if (st == EL_OK) st = el_model_plan(&self->plan, file->gguf, 1, want->micro_batch, want->threads, err);
+    if (st == EL_OK) st = check_cap(&self->plan, want->max_bytes, err);
+    if (st == EL_OK) st = el_tokenizer_from_gguf(tok, file->gguf, err);
+    if (st == EL_OK) st = el_pool_new(&self->pool, want->threads, err);
+    if (st != EL_OK) return st;
+
+    self->bytes = el_plan_model_bytes(&self->plan);
+    self->pages = el_py_pages_new(self->bytes);
+    if (self->pages == NULL) {
+        snprintf(err->text, sizeof err->text, "no memory for the model's %llu bytes",
+                 (unsigned long long)self->bytes);
+        return EL_ERR_NOMEM;
+    }
+    const el_source source = el_py_gguf_source(file);
+    st = el_model_init(&self->model, file->gguf, &source, want->isa, want->micro_batch, self->pool,
+                       self->pages, self->bytes, err);
+    if (st == EL_OK) self->config = *el_model_config(self->model);
+    return st;
+}
+
+static int set_string(PyObject *dict, const char *name, const el_gguf *gguf, const char *key)
+{
+    el_view view;
+    if (el_gguf_find(gguf, key) == NULL || el_gguf_get_string(gguf, key, &view, NULL) != EL_OK) {
+        return PyDict_SetItemString(dict, name, Py_None);
+    }
+    PyObject *text = PyUnicode_DecodeUTF8(view.data, (Py_ssize_t)view.size, "replace");
+    if (text == NULL) return -1;
+    const int rc = PyDict_SetItemString(dict, name, text);
+    Py_DECREF(text);
+    return rc;
+}
+
+/// {type name: bytes} over the file's tensors.
+static PyObject *bytes_by_type(const el_gguf *gguf)
+{
+    PyObject *dict = PyDict_New();
+    for (size_t i = 0; dict != NULL && i < gguf->n_tensors; i++) {
+        const char *type = el_type_get(gguf->tensors[i].type)->name;
+        PyObject *old = PyDict_GetItemString(dict, type);  // borrowed
+        const unsigned long long before = old != NULL ? PyLong_AsUnsignedLongLong(old) : 0;
+        PyObject *sum = PyLong_FromUnsignedLongLong(before + gguf->tensors[i].bytes);
+        if (sum == NULL || PyDict_SetItemString(dict, type, sum) < 0) Py_CLEAR(dict);
+        Py_XDECREF(sum);
+    }
+    return dict;
+}
+
+static PyObject *file_info(const el_py_gguf *file)
+{
+    PyObject *info = PyDict_New();
+    PyObject *types = bytes_by_type(file->gguf);
+    PyObject *size = PyLong_FromUnsignedLongLong(file->bytes);
+    const bool bad = info == NULL || types == NULL || size == NULL ||
+                     PyDict_SetItemString(info, "types", types) < 0 ||
+                     PyDict_SetItemString(info, "file_bytes", size) < 0 ||
+                     set_string(info, "name", file->gguf, "general.name") < 0 ||
+                     set_string(info, "licence", file->gguf, "general.license") < 0 ||
+                     set_string(info, "chat_template", file->gguf, "tokenizer.chat_template") < 0;
+    Py_XDECREF(types);
+    Py_XDECREF(size);
+    if (bad) Py_CLEAR(info);
+    return info;
+}
+
+static PyObject *model_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"path", "threads", "isa", "micro_batch", "max_bytes", NULL};
+    el_pystate *st = el_py_state(PyType_GetModule(type));
+    el_py_model *self = NULL;
+    el_py_gguf file = {.fd = -1};
+    el_tokenizer *tok = NULL;
+    PyObject *path = NULL;
+    Py_ssize_t threads = 0, micro_batch = 0;
+    unsigned long long max_bytes = 0;
+    const char *isa = NULL;
+    el_error err = {{0}};
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&nznK:Model", names, PyUnicode_FSConverter, &path,
+                                     &threads, &isa, &micro_batch, &max_bytes)) {
+        return NULL;
+    }
+    el_py_load want = {PyBytes_AsString(path), threads < 0 ? 0 : (size_t)threads,
+                       el_isa_best(el_cpu_features()), micro_batch < 0 ? 0 : (size_t)micro_batch, max_bytes};
+    el_status status = isa != NULL ? el_isa_find(isa, el_cpu_features(), &want.isa, &err) : EL_OK;
+    if (status != EL_OK) goto fail;
+
+    self = (el_py_model *)PyType_GenericAlloc(type, 0);
+    if (self == NULL) goto done;
+    self->mutex_ready = pthread_mutex_init(&self->mutex, NULL) == 0;
+    self->isa = want.isa;
+
+    Py_BEGIN_ALLOW_THREADS
+        status = self->mutex_ready ? load_file(self, &want, &file, &tok, &err) : EL_ERR_SYSTEM;
+    Py_END_ALLOW_THREADS
+    if (status != EL_OK) goto fail;
+
+    self->info = file_info(&file);
+    if (self->info != NULL) self->tokenizer = el_py_tokenizer_wrap(st, tok);
+    tok = NULL;  // the wrapper owns it, also when it fails
+    if (self->tokenizer == NULL) Py_CLEAR(self);
+    goto done;
+
+fail:
+    (void)el_py_raise(st, status, &err, "load");
+    Py_CLEAR(self);
+done:
+    el_tokenizer_free(tok);
+    el_py_gguf_close(&file);
+    Py_XDECREF(path);
+    return (PyObject *)self;
+}
+
+static int model_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    el_py_model *self = (el_py_model *)op;
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(self->tokenizer);
+    Py_VISIT(self->info);
+    return 0;
+}
+
+static void model_dealloc(PyObject *op)
+{
+    el_py_model *self = (el_py_model *)op;
+    PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    release(self);
+    if (self->mutex_ready) pthread_mutex_destroy(&self->mutex);
+    Py_CLEAR(self->tokenizer);
+    Py_CLEAR(self->info);
+    freefunc free_object = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    free_object(op);
+    Py_DECREF(type);
+}
+
+static PyObject *model_close(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    el_py_model *self = (el_py_model *)op;
+    Py_BEGIN_ALLOW_THREADS
+        pthread_mutex_lock(&self->mutex);
+        release(self);
+        pthread_mutex_unlock(&self->mutex);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
+static PyObject *model_plan(PyObject *op, PyObject *arg)
+{
+    el_py_model *self = (el_py_model *)op;
+    el_pystate *st = el_py_state(PyType_GetModule(Py_TYPE(op)));
+    const size_t context = PyLong_AsSize_t(arg);
+    if (context == (size_t)-1 && PyErr_Occurred()) return NULL;
+
+    el_plan plan = self->plan;
+    el_error err = {{0}};
+    const el_status status = el_session_plan(&plan, &self->config, context, &err);
+    if (status != EL_OK) return el_py_raise(st, status, &err, "plan");
+    return Py_BuildValue("{s:K,s:K,s:K,s:K,s:K}", "weights", (unsigned long long)plan.weights, "scratch",
+                         (unsigned long long)plan.scratch, "tables", (unsigned long long)plan.tables, "kv",
+                         (unsigned long long)plan.kv, "session", (unsigned long long)plan.session);
+}
+
+static PyObject *model_get_config(PyObject *op, void *Py_UNUSED(closure))
+{
+    const el_config *c = &((el_py_model *)op)->config;
+    return Py_BuildValue("{s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:d,s:d,s:d,s:O}", "architecture",
+                         c->architecture, "layers", c->layers, "width", c->width, "heads", c->heads,
+                         "kv_heads", c->kv_heads, "head_dim", c->head_dim, "ffn", c->ffn, "vocab", c->vocab,
+                         "context", c->context, "rope_dims", c->rope_dims, "rope_base", (double)c->rope_base,
+                         "rope_scale", (double)c->rope_scale, "norm_eps", (double)c->norm_eps, "tied",
+                         c->tied ? Py_True : Py_False);
+}
+
+static PyObject *model_get_closed(PyObject *op, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(((el_py_model *)op)->model == NULL);
+}
+
+static PyObject *model_get_isa(PyObject *op, void *Py_UNUSED(closure))
+{
+    return PyUnicode_FromString(el_isa_name(((el_py_model *)op)->isa));
+}
+
+static PyMethodDef model_methods[] = {
+    {"close", model_close, METH_NOARGS, "Give back memory and threads."},
+    {"plan", model_plan, METH_O, "Bytes by part for one session of so many positions."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef model_members[] = {
+    {"tokenizer", T_OBJECT_EX, offsetof(el_py_model, tokenizer), READONLY, "The file's tokenizer."},
+    {"info", T_OBJECT_EX, offsetof(el_py_model, info), READONLY, "What the file says of itself."},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyGetSetDef model_getset[] = {
+    {"config", model_get_config, NULL, "Shape, as a dict.", NULL},
+    {"closed", model_get_closed, NULL, "Whether close() was called.", NULL},
+    {"isa", model_get_isa, NULL, "Best instruction set that is used.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot model_slots[] = {
+    {Py_tp_doc, "A model in memory; edgellm.Model is its front door."},
+    {Py_tp_new, model_new},
+    {Py_tp_dealloc, model_dealloc},
+    {Py_tp_traverse, model_traverse},
+    {Py_tp_methods, model_methods},
+    {Py_tp_members, model_members},
+    {Py_tp_getset, model_getset},
+    {0, NULL},
+};
+
+static PyType_Spec model_spec = {
+    .name = "edgellm._core.Model",
+    .basicsize = sizeof(el_py_model),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = model_slots,
+};
+
+int el_py_add_model(PyObject *module)
+{
+    el_pystate *st = el_py_state(module);
+    st->model_type = PyType_FromModuleAndSpec(module, &model_spec, NULL);
+    if (st->model_type == NULL || PyModule_AddType(module, (PyTypeObject *)st->model_type) < 0) return -1;
+    if (PyModule_AddIntConstant(module, "NUMERICS", EL_NUMERICS) < 0) return -1;
+    return el_py_add_session(module);
+}

@@ -1,0 +1,353 @@
+/* edgellm._core.Session: a conversation with a model. */
+#include "py_edgellm.h"
+
+#include "py_model.h"
+
+static el_pystate *state_of(PyObject *op) { return el_py_state(PyType_GetModule(Py_TYPE(op))); }
+
+static el_py_model *model_of(el_py_session *self) { return (el_py_model *)self->model; }
+
+/// Take the session and its model. False with an exception set; then nothing is held.
+static bool enter(el_py_session *self, const char *where)
+{
+    Py_BEGIN_ALLOW_THREADS
+        pthread_mutex_lock(&self->mutex);
+    Py_END_ALLOW_THREADS
+    if (el_py_model_enter(model_of(self), where)) return true;
+    pthread_mutex_unlock(&self->mutex);
+    return false;
+}
+
+static void leave(el_py_session *self)
+{
+    el_py_model_leave(model_of(self));
+    pthread_mutex_unlock(&self->mutex);
+}
+
+static PyObject *session_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
+{
+    el_pystate *st = el_py_state(PyType_GetModule(type));
+    PyObject *model = NULL;
+    Py_ssize_t context = 0;
+    if (!PyArg_ParseTuple(args, "O!n:Session", st->model_type, &model, &context)) return NULL;
+
+    el_error err = {{0}};
+    el_plan plan = {0};
+    el_py_model *m = (el_py_model *)model;
+    el_status status = el_session_plan(&plan, &m->config, context < 0 ? 0 : (size_t)context, &err);
+    if (status != EL_OK) return el_py_raise(st, status, &err, "session");
+
+    el_py_session *self = (el_py_session *)PyType_GenericAlloc(type, 0);
+    if (self == NULL) return NULL;
+    self->model = Py_NewRef(model);
+    self->mutex_ready = pthread_mutex_init(&self->mutex, NULL) == 0;
+    self->bytes = el_plan_session_bytes(&plan);
+    self->pages = el_py_pages_new(self->bytes);
+    if (!self->mutex_ready || self->pages == NULL) {
+        PyErr_Format(PyExc_MemoryError, "session: no memory for %llu bytes of context %zd",
+                     (unsigned long long)self->bytes, context);
+        goto fail;
+    }
+    if (!el_py_model_enter(m, "session")) goto fail;
+    status = el_session_init(&self->session, m->model, (size_t)context, self->pages, self->bytes, &err);
+    el_py_model_leave(m);
+    if (status != EL_OK) {
+        (void)el_py_raise(st, status, &err, "session");
+        goto fail;
+    }
+    return (PyObject *)self;
+
+fail:
+    Py_DECREF(self);
+    return NULL;
+}
+
+static int session_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(((el_py_session *)op)->model);
+    return 0;
+}
+
+static int session_clear(PyObject *op)
+{
+    Py_CLEAR(((el_py_session *)op)->model);
+    return 0;
+}
+
+static void session_dealloc(PyObject *op)
+{
+    el_py_session *self = (el_py_session *)op;
+    PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    el_py_pages_free(self->pages, self->bytes);
+    if (self->mutex_ready) pthread_mutex_destroy(&self->mutex);
+    Py_CLEAR(self->model);
+    freefunc free_object = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    free_object(op);
+    Py_DECREF(type);
+}
+
+/// The tokens of a call fit in the context; the session is entered.
+static el_status check_fit(const el_py_session *self, size_t n, el_error *err)
+{
+    const size_t used = el_session_position(self->session), context = el_session_context(self->session);
+    if (n == 0) {
+        snprintf(err->text, sizeof err->text, "ids is empty");
+        return EL_ERR_ARG;
+    }
+    if (n > context - used) {
+        snprintf(err->text, sizeof err->text, "%zu tokens do not fit: %zu of the context's %zu are used", n,
+                 used, context);
+        return EL_ERR_CONTEXT;
+    }
+    return EL_OK;
+}
+
+/// What happens to the logits of one micro-batch. Called without the GIL.
+typedef void el_py_sink(void *arg, el_py_session *self, size_t done, size_t n, float *logits);
+
+/// One evaluation in micro-batches, with a look at signals between them.
+typedef struct el_py_eval {
+    const int32_t *ids;
+    size_t n;
+    bool all;         ///< logits of every token; otherwise of the last
+    float *logits;    ///< (n, vocab) or (1, vocab); with a sink, room for one micro-batch
+    el_py_sink *sink;
+    void *sink_arg;
+} el_py_eval;
+
+/// The session is entered and stays so. On failure the position is what it was.
+static int evaluate(el_py_session *self, const el_py_eval *job, const char *where)
+{
+    el_pystate *st = state_of((PyObject *)self);
+    el_error err = {{0}};
+    const size_t start = el_session_position(self->session), vocab = model_of(self)->config.vocab;
+    el_status status = check_fit(self, job->n, &err);
+
+    for (size_t done = 0; done < job->n && status == EL_OK;) {
+        const size_t batch = el_model_micro_batch(model_of(self)->model);
+        const size_t n = job->n - done < batch ? job->n - done : batch;
+        const size_t rows = job->all ? n : done + n == job->n;
+        float *logits = job->all && job->sink == NULL ? job->logits + done * vocab : job->logits;
+
+        Py_BEGIN_ALLOW_THREADS
+            status = el_session_eval(self->session, job->ids + done, n, rows, logits, &err);
+            if (status == EL_OK && job->sink != NULL) job->sink(job->sink_arg, self, done, n, logits);
+        Py_END_ALLOW_THREADS
+        done += n;
+
+        if (status != EL_OK || done == job->n) break;
+        // Others may use the model now; the session stays ours.
+        el_py_model_leave(model_of(self));
+        const bool interrupted = PyErr_CheckSignals() != 0;
+        PyObject *type, *value, *trace;
+        PyErr_Fetch(&type, &value, &trace);
+        const bool entered = el_py_model_enter(model_of(self), where);
+        if (!entered) {
+            Py_XDECREF(type);
+            Py_XDECREF(value);
+            Py_XDECREF(trace);
+            return -2;
+        }
+        PyErr_Restore(type, value, trace);
+        if (interrupted) {
+            (void)el_session_truncate(self->session, start, NULL);
+            return -1;
+        }
+    }
+    if (status == EL_OK) return 0;
+    (void)el_session_truncate(self->session, start, NULL);
+    (void)el_py_raise(st, status, &err, where);
+    return -1;
+}
+
+/// Run a job and let go of the session, whatever happens.
+static int evaluate_and_leave(el_py_session *self, const el_py_eval *job, const char *where)
+{
+    const int rc = evaluate(self, job, where);
+    if (rc == -2) {  // the model was closed meanwhile: only the session is still held
+        pthread_mutex_unlock(&self->mutex);
+        return -1;
+    }
+    leave(self);
+    return rc;
+}
+
+static PyObject *session_eval(PyObject *op, PyObject *args)
+{
+    el_py_session *self = (el_py_session *)op;
+    PyObject *arg = NULL, *out = NULL;
+    int all = 0;
+    size_t n = 0;
+    if (!PyArg_ParseTuple(args, "Op:eval", &arg, &all)) return NULL;
+    int32_t *ids = NULL;
+    if (el_py_ids(arg, "ids", model_of(self)->config.vocab, &ids, &n) < 0) return NULL;
+
+    if (!enter(self, "eval")) goto done;
+    el_error err = {{0}};
+    const el_status status = check_fit(self, n, &err);
+    if (status != EL_OK) {
+        (void)el_py_raise(state_of(op), status, &err, "eval");
+        leave(self);
+        goto done;
+    }
+    const npy_intp dims[2] = {(npy_intp)n, model_of(self)->config.vocab};
+    out = PyArray_SimpleNew(all ? 2 : 1, all ? dims : dims + 1, NPY_FLOAT32);
+    if (out == NULL) {
+        leave(self);
+        goto done;
+    }
+    const el_py_eval job = {.ids = ids, .n = n, .all = all, .logits = PyArray_DATA((PyArrayObject *)out)};
+    if (evaluate_and_leave(self, &job, "eval") < 0) Py_CLEAR(out);
+
+done:
+    PyMem_Free(ids);
+    return out;
+}
+
+/// Where scores go: token i + 1 is scored by the logits of token i.
+typedef struct el_py_scores {
+    const int32_t *ids;
+    size_t n;
+    double *logprob;
+    int32_t *top;
+    float *top_prob;
+} el_py_scores;
+
+static void score_batch(void *arg, el_py_session *self, size_t done, size_t n, float *logits)
+{
+    const el_py_scores *s = arg;
+    const size_t rows = done + n == s->n ? n - 1 : n;  // the last token has no successor
+    if (rows == 0) return;
+    el_score(model_of(self)->model, rows, logits, s->ids + done + 1, s->logprob + done, s->top + done,
+             s->top_prob + done);
+}
+
+static PyObject *session_score(PyObject *op, PyObject *arg)
+{
+    el_py_session *self = (el_py_session *)op;
+    PyObject *logprob = NULL, *top = NULL, *prob = NULL, *result = NULL;
+    float *logits = NULL;
+    size_t n = 0;
+    int32_t *ids = NULL;
+    if (el_py_ids(arg, "ids", model_of(self)->config.vocab, &ids, &n) < 0) return NULL;
+
+    const npy_intp dims[1] = {n > 0 ? (npy_intp)n - 1 : 0};
+    logprob = PyArray_SimpleNew(1, dims, NPY_FLOAT64);
+    top = PyArray_SimpleNew(1, dims, NPY_INT32);
+    prob = PyArray_SimpleNew(1, dims, NPY_FLOAT32);
+    if (logprob == NULL || top == NULL || prob == NULL || !enter(self, "score")) goto done;
+
+    const size_t batch = el_model_micro_batch(model_of(self)->model);
+    logits = PyMem_Malloc((n < batch ? n + 1 : batch) * model_of(self)->config.vocab * sizeof *logits);
+    if (logits == NULL) {
+        leave(self);
+        (void)PyErr_NoMemory();
+        goto done;
+    }
+    el_py_scores scores = {ids, n, PyArray_DATA((PyArrayObject *)logprob), PyArray_DATA((PyArrayObject *)top),
+                           PyArray_DATA((PyArrayObject *)prob)};
+    const el_py_eval job = {ids, n, true, logits, score_batch, &scores};
+    if (evaluate_and_leave(self, &job, "score") == 0) result = PyTuple_Pack(3, logprob, top, prob);
+
+done:
+    PyMem_Free(logits);
+    PyMem_Free(ids);
+    Py_XDECREF(logprob);
+    Py_XDECREF(top);
+    Py_XDECREF(prob);
+    return result;
+}
+
+static PyObject *session_truncate(PyObject *op, PyObject *arg)
+{
+    el_py_session *self = (el_py_session *)op;
+    const Py_ssize_t length = PyLong_AsSsize_t(arg);
+    if (length == -1 && PyErr_Occurred()) return NULL;
+    if (length < 0)
+        return PyErr_Format(PyExc_ValueError, "truncate: length is %zd, but cannot be negative", length);
+    if (!enter(self, "truncate")) return NULL;
+    el_error err = {{0}};
+    const el_status status = el_session_truncate(self->session, (size_t)length, &err);
+    leave(self);
+    if (status != EL_OK) return el_py_raise(state_of(op), status, &err, "truncate");
+    Py_RETURN_NONE;
+}
+
+static PyObject *session_to_bytes(PyObject *op, PyObject *Py_UNUSED(ignored))
+{
+    el_py_session *self = (el_py_session *)op;
+    if (!enter(self, "to_bytes")) return NULL;
+    const uint64_t size = el_session_state_bytes(self->session);
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
+    if (bytes != NULL) el_session_export(self->session, (uint8_t *)PyBytes_AsString(bytes));
+    leave(self);
+    return bytes;
+}
+
+static PyObject *session_from_bytes(PyObject *op, PyObject *arg)
+{
+    el_py_session *self = (el_py_session *)op;
+    char *data = NULL;
+    Py_ssize_t size = 0;
+    if (PyBytes_AsStringAndSize(arg, &data, &size) < 0) return NULL;
+    if (!enter(self, "session_from_bytes")) return NULL;
+    el_error err = {{0}};
+    const el_status status = el_session_import(self->session, (const uint8_t *)data, (uint64_t)size, &err);
+    leave(self);
+    if (status != EL_OK) return el_py_raise(state_of(op), status, &err, "session_from_bytes");
+    Py_RETURN_NONE;
+}
+
+static PyObject *session_get_position(PyObject *op, void *Py_UNUSED(closure))
+{
+    return PyLong_FromSize_t(el_session_position(((el_py_session *)op)->session));
+}
+
+static PyObject *session_get_context(PyObject *op, void *Py_UNUSED(closure))
+{
+    return PyLong_FromSize_t(el_session_context(((el_py_session *)op)->session));
+}
+
+static PyMethodDef session_methods[] = {
+    {"eval", session_eval, METH_VARARGS, "eval(ids, all): append tokens, return logits."},
+    {"score", session_score, METH_O,
+     "score(ids): log-probability, top token and its probability, per successor."},
+    {"truncate", session_truncate, METH_O, "Forget everything from a position on."},
+    {"to_bytes", session_to_bytes, METH_NOARGS, "The state of the session."},
+    {"load_bytes", session_from_bytes, METH_O, "Take over a saved state."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef session_getset[] = {
+    {"position", session_get_position, NULL, "Tokens held.", NULL},
+    {"context", session_get_context, NULL, "Tokens that fit.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot session_slots[] = {
+    {Py_tp_doc, "A conversation; edgellm.Session is its front door."},
+    {Py_tp_new, session_new},
+    {Py_tp_dealloc, session_dealloc},
+    {Py_tp_traverse, session_traverse},
+    {Py_tp_clear, session_clear},
+    {Py_tp_methods, session_methods},
+    {Py_tp_getset, session_getset},
+    {0, NULL},
+};
+
+static PyType_Spec session_spec = {
+    .name = "edgellm._core.Session",
+    .basicsize = sizeof(el_py_session),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = session_slots,
+};
+
+int el_py_add_session(PyObject *module)
+{
+    el_pystate *st = el_py_state(module);
+    st->session_type = PyType_FromModuleAndSpec(module, &session_spec, NULL);
+    if (st->session_type == NULL) return -1;
+    return PyModule_AddType(module, (PyTypeObject *)st->session_type);
+}

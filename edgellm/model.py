@@ -1,0 +1,395 @@
+"""Models and sessions: the front door of the engine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from edgellm import _core
+from edgellm.generation import ChatCompletion, Completion, Sampling, generate, stream
+from edgellm.session import Session
+from edgellm.shape import ModelConfig, Plan
+
+Prompt = str | Sequence[int]
+KV_TYPES = ("f16",)
+MICRO_BATCH = 128  # tokens evaluated together: enough to amortise unpacking, small enough for Ctrl-C
+DEFAULT_CONTEXT = 2048
+
+
+class Model:
+    """A language model in memory. Made by `edgellm.load`; a context manager.
+
+    Attributes
+    ----------
+    config : ModelConfig
+    tokenizer : Tokenizer
+        `encode(text, add_special=False, parse_special=False) -> list[int]`, `decode(ids) -> str`.
+    path : str
+    threads : int
+    """
+
+    def __init__(self, core: _core.Model, path: str, threads: int, max_bytes: int | None) -> None:
+        self._core = core
+        self.path = path
+        self.threads = threads
+        self.max_bytes = max_bytes
+        self.config = ModelConfig(**core.config)
+        self.tokenizer = core.tokenizer
+
+    @property
+    def isa(self) -> str:
+        """Best instruction set in use, such as ``"avx512vnni"``."""
+        return self._core.isa
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What the file says of itself: name, licence, chat_template, bytes by tensor type."""
+        return self._core.info
+
+    @property
+    def chat_template(self) -> str | None:
+        """The template of the file, if it has one."""
+        template: str | None = self._core.info["chat_template"]
+        return template
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._core.closed
+
+    def close(self) -> None:
+        """Give back memory and threads; sessions of this model raise ValueError from now on."""
+        self._core.close()
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else f"{self.isa}, {self.threads} threads"
+        return f"<edgellm.Model {os.path.basename(self.path)!r}: {state}>"
+
+    def _default_context(self) -> int:
+        return min(DEFAULT_CONTEXT, self.config.context)
+
+    def plan(self, context: int | None = None, kv: str = "f16") -> Plan:
+        """Exact memory, by part, of this model with one session.
+
+        Parameters
+        ----------
+        context : int, optional
+            Positions of the session; 2048, or what the model was trained for if that is less.
+        kv : {"f16"}
+            Type of the cache.
+
+        Raises
+        ------
+        ValueError
+            If `context` is outside what the model was trained for, or `kv` is unknown.
+        """
+        _check_kv(kv)
+        parts = self._core.plan(self._default_context() if context is None else context)
+        return Plan(**{f"{name}_bytes": size for name, size in parts.items()})
+
+    def session(self, context: int | None = None, kv: str = "f16") -> Session:
+        """Start a conversation with an empty cache.
+
+        Parameters
+        ----------
+        context, kv
+            As `plan`.
+
+        Raises
+        ------
+        ValueError
+            As `plan`, or if the model is closed.
+        MemoryError
+            If model and session together pass the `max_bytes` of `load`, or memory is refused.
+        """
+        plan = self.plan(context, kv)
+        if self.max_bytes is not None and plan.total_bytes > self.max_bytes:
+            raise MemoryError(
+                f"session: {plan.total_bytes} bytes are needed (model {plan.model_bytes} + cache "
+                f"{plan.kv_bytes} + session {plan.session_bytes}), max_bytes is {self.max_bytes}"
+            )
+        return Session(self._core, self._default_context() if context is None else context)
+
+    def session_from_bytes(self, state: bytes, context: int | None = None) -> Session:
+        """A session as `Session.to_bytes` saved it.
+
+        Raises
+        ------
+        FormatError
+            If the bytes are damaged or belong to another model.
+        ContextError
+            If the saved tokens do not fit in `context`.
+        """
+        session = self.session(context)
+        session._core.load_bytes(state)
+        return session
+
+    def _ids(self, prompt: Prompt, parse_special: bool) -> list[int]:
+        if isinstance(prompt, str):
+            return self.tokenizer.encode(prompt, add_special=True, parse_special=parse_special)
+        return [int(i) for i in prompt]
+
+    def generate(
+        self,
+        prompt: Prompt,
+        max_tokens: int = 256,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repeat_penalty: float = 1.0,
+        seed: int = 0,
+        stop: str | Sequence[str] = (),
+        context: int | None = None,
+        parse_special: bool = False,
+    ) -> Completion:
+        """Continue a prompt.
+
+        Parameters
+        ----------
+        prompt : str or (n,) sequence of int
+            Text, encoded with the special tokens that the model wants in front, or token ids.
+        max_tokens : int
+            Most tokens to generate.
+        temperature : float
+            0 takes the most likely token; otherwise logits are divided by it before sampling.
+        top_k, top_p, min_p, repeat_penalty
+            Filters of the sampler; the defaults (0, 1, 0, 1) leave them out.
+        seed : int
+            With the position it decides every random number: same seed, same text, on every machine.
+        stop : str or sequence of str
+            The text ends before the first of these.
+        context : int, optional
+            Positions of the cache; by default just what prompt and `max_tokens` need.
+        parse_special : bool
+            Whether texts of control tokens in `prompt` become those tokens. Leave it off for text
+            that you do not control.
+
+        Returns
+        -------
+        completion : Completion
+            `.text`, `.ids`, `.timings`, `.finish_reason` ("stop" or "length").
+
+        Raises
+        ------
+        ContextError
+            If the prompt does not fit in the context.
+        ValueError
+            If an argument is out of range.
+        KeyboardInterrupt
+            On Ctrl-C, within one token.
+
+        Examples
+        --------
+        >>> import edgellm
+        >>> with edgellm.load(edgellm.models.resolve("smollm2-135m")) as m:
+        ...     m.generate("The capital of France is", max_tokens=4).text
+        ' Paris. The city'
+        """
+        sampling = Sampling(temperature, top_k, top_p, min_p, repeat_penalty, seed)
+        ids = self._ids(prompt, parse_special)
+        return generate(self, ids, max_tokens, sampling, stop, context)
+
+    def stream(
+        self,
+        prompt: Prompt,
+        max_tokens: int = 256,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repeat_penalty: float = 1.0,
+        seed: int = 0,
+        stop: str | Sequence[str] = (),
+        context: int | None = None,
+        parse_special: bool = False,
+    ) -> Iterator[str]:
+        """As `generate`, piece by piece: yields text as soon as it is sure.
+
+        The pieces joined are `generate(...).text`. Closing the iterator ends the generation. The
+        generator's return value (`StopIteration.value`, `yield from`) is the `Completion`.
+        """
+        sampling = Sampling(temperature, top_k, top_p, min_p, repeat_penalty, seed)
+        ids = self._ids(prompt, parse_special)
+        return stream(self, ids, max_tokens, sampling, stop, context)
+
+    def _chat_ids(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+        from edgellm.chat import encode_chat
+
+        if self.chat_template is None:
+            raise ValueError("chat: the model file has no chat template; use generate()")
+        return encode_chat(self.tokenizer, self.chat_template, list(messages))
+
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        max_tokens: int = 512,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repeat_penalty: float = 1.0,
+        seed: int = 0,
+        stop: str | Sequence[str] = (),
+        context: int | None = None,
+    ) -> ChatCompletion:
+        """Answer a conversation, rendered by the model's own chat template.
+
+        What messages contain is always encoded as plain text: a message cannot forge a turn.
+
+        Parameters
+        ----------
+        messages : sequence of {"role": ..., "content": ...}
+            Roles as the template knows them: "system", "user", "assistant".
+        max_tokens, temperature, top_k, top_p, min_p, repeat_penalty, seed, stop, context
+            As `generate`.
+
+        Returns
+        -------
+        completion : ChatCompletion
+            A `Completion` with `.message`, ready to be appended to `messages`.
+
+        Raises
+        ------
+        ValueError
+            If a message is malformed, or the model has no chat template.
+        ContextError
+            If the conversation does not fit in the context.
+        """
+        sampling = Sampling(temperature, top_k, top_p, min_p, repeat_penalty, seed)
+        done = generate(self, self._chat_ids(messages), max_tokens, sampling, stop, context)
+        return ChatCompletion(done.text, done.ids, done.timings, done.finish_reason)
+
+    def stream_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        max_tokens: int = 512,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repeat_penalty: float = 1.0,
+        seed: int = 0,
+        stop: str | Sequence[str] = (),
+        context: int | None = None,
+    ) -> Iterator[str]:
+        """As `chat`, piece by piece; see `stream`."""
+        sampling = Sampling(temperature, top_k, top_p, min_p, repeat_penalty, seed)
+        return stream(self, self._chat_ids(messages), max_tokens, sampling, stop, context)
+
+    def perplexity(self, text: Prompt, context: int | None = None) -> float:
+        """exp of the mean negative log-probability per scored token.
+
+        The text is cut into windows of `context` tokens, stride `context`; each starts with an empty
+        cache, and every token after the first of a window is scored.
+
+        Parameters
+        ----------
+        text : str or (n,) sequence of int
+            Text or token ids; at least 2 tokens.
+        context : int, optional
+            Tokens per window; 2048, or what the model was trained for if that is less.
+
+        Raises
+        ------
+        ValueError
+            If nothing can be scored, or `context` is out of range.
+
+        Notes
+        -----
+        Source: the usual definition for fixed-length models without overlap, as llama.cpp's
+        perplexity tool computes it when every token of a window is scored.
+        """
+        size = self._default_context() if context is None else context
+        ids = self.tokenizer.encode(text) if isinstance(text, str) else list(text)
+        if size < 2 or len(ids) < 2:
+            raise ValueError(f"perplexity: {len(ids)} tokens in windows of {size}: nothing can be scored")
+        session = self.session(size)
+        total, scored = 0.0, 0
+        for start in range(0, len(ids), size):
+            session.truncate(0)
+            logprob, _, _ = session.score(ids[start : start + size])
+            total += float(np.add.reduce(logprob))
+            scored += len(logprob)
+        return float(np.exp(-total / scored))
+
+
+def _check_kv(kv: str) -> None:
+    if kv not in KV_TYPES:
+        raise ValueError(f"kv: unknown cache type {kv!r} (known: {', '.join(KV_TYPES)})")
+
+
+def _cpus() -> int:
+    """CPUs that this process may run on; a cpuset is respected."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+
+
+def load(
+    path: str | os.PathLike[str],
+    threads: int | None = None,
+    isa: str | None = None,
+    exact: bool = True,
+    max_bytes: int | None = None,
+    resident: bool = False,
+    verify: object = None,
+    min_version: int | None = None,
+) -> Model:
+    """Read a model file and pack it for this machine.
+
+    Parameters
+    ----------
+    path : str or path
+        A GGUF file of the Llama family.
+    threads : int, optional
+        Threads to use; by default all that this process may run on.
+    isa : str, optional
+        Cap: every operation takes its best kernel at or below it (`edgellm.cpu.runnable_isas()`).
+    exact : bool
+        Every kernel of this version is exact, so that False changes nothing.
+    max_bytes : int, optional
+        Refuse a model, or later a session, whose plan passes this many bytes.
+    resident : bool
+        Weights read from a GGUF are always resident, so that True changes nothing.
+    verify, min_version
+        For signed edge images, which this version does not read: anything but None is refused.
+
+    Returns
+    -------
+    model : Model
+
+    Raises
+    ------
+    FormatError
+        If the file is malformed, or of an architecture or type that we do not have.
+    ValueError
+        If an argument is out of range, or this machine cannot run `isa`.
+    MemoryError
+        If the plan passes `max_bytes`, or memory is refused.
+    OSError
+        If the file cannot be read.
+
+    Notes
+    -----
+    The file is copied while it is packed and is not needed afterwards.
+    """
+    del exact, resident  # see above: nothing depends on them for a GGUF
+    if verify is not None or min_version is not None:
+        raise ValueError("load: verify and min_version are for edge images; a GGUF carries no signature")
+    if max_bytes is not None and max_bytes <= 0:
+        raise ValueError(f"load: max_bytes must be positive, got {max_bytes}")
+    count = _cpus() if threads is None else threads
+    core = _core.Model(os.fspath(path), count, isa, MICRO_BATCH, max_bytes or 0)
+    return Model(core, os.fspath(path), count, max_bytes)
