@@ -17,8 +17,8 @@ from typing import Any
 
 from edgellm import cost
 from edgellm.cost import (
-    BLOCKS,
     KV_BYTES,
+    QUANTS,
     DeviceProfile,
     LinkProfile,
     ModelProfile,
@@ -282,7 +282,7 @@ def _models(top: Table, base: Path | None) -> dict[str, ModelVariant]:
             profile = cost.load_model(table.text("profile"), base)
         except ProfileError as err:
             raise table.fail("profile", str(err)) from None
-        quant = table.choice("quant", tuple(BLOCKS))
+        quant = table.choice("quant", QUANTS)
         found[name] = ModelVariant(name, profile, quant, table.optional_text("weights"))
     if not found:
         raise top.fail("models", "missing; a scenario needs at least one model")

@@ -20,7 +20,9 @@ from .load import (
 from .profile import (
     BLOCKS,
     KV_BYTES,
+    MIXES,
     PROFILE_SCHEMA,
+    QUANTS,
     CitedQuality,
     Constant,
     DeviceProfile,
@@ -40,7 +42,9 @@ from .units import UnitError, parse_quantity
 __all__ = [
     "BLOCKS",
     "KV_BYTES",
+    "MIXES",
     "PROFILE_SCHEMA",
+    "QUANTS",
     "CitedQuality",
     "Constant",
     "DeviceProfile",

@@ -13,8 +13,8 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from .profile import (
-    BLOCKS,
     PROFILE_SCHEMA,
+    QUANTS,
     CitedQuality,
     Constant,
     DeviceProfile,
@@ -212,8 +212,8 @@ def model_from_mapping(data: Mapping[str, Any], where: str = "<profile>") -> Mod
 
 
 def _cited(value: object, where: str, quant: str) -> CitedQuality:
-    if quant not in BLOCKS:
-        raise ProfileError(f"{where}: unknown quantization{near_matches(quant, BLOCKS)}")
+    if quant not in QUANTS:
+        raise ProfileError(f"{where}: unknown quantization{near_matches(quant, QUANTS)}")
     if not isinstance(value, dict):
         raise ProfileError(f"{where}: must be a table with metric, value, text and source")
     _unknown(value, ("metric", "value", "text", "source"), where, "")

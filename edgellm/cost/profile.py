@@ -7,6 +7,7 @@ where each number came from and resample it within its spread.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -23,8 +24,18 @@ BLOCKS: Mapping[str, tuple[int, int]] = MappingProxyType(
         "q4_0": (32, 18), "q4_1": (32, 20), "q5_0": (32, 22), "q5_1": (32, 24), "q8_0": (32, 34),
         "q2_k": (256, 84), "q3_k": (256, 110), "q4_k": (256, 144), "q5_k": (256, 176), "q6_k": (256, 210),
         "iq4_nl": (32, 18), "tq1_0": (256, 54), "tq2_0": (256, 66),
+        "i8": (1, 1),  # one byte a weight and a scale a row: the w8a8 of neural processors, not of GGUF
     }
 )  # fmt: skip
+#: File types that mix two storage types: most matrices, and the more sensitive ones of some layers.
+MIXES: Mapping[str, tuple[str, str]] = MappingProxyType({"q4_k_m": ("q4_k", "q6_k")})
+#: Every name that a model's `quant` may have.
+QUANTS: tuple[str, ...] = (*BLOCKS, *MIXES)
+# Source: `tensor_type_fallback` of llama.cpp.
+_FALLBACK = {
+    "q2_k": "q4_0", "q3_k": "iq4_nl", "q4_k": "q5_0", "q5_k": "q5_1", "q6_k": "q8_0", "tq1_0": "q4_0",
+    "tq2_0": "q4_0",
+}  # fmt: skip
 #: Bytes that one value of the key-value cache takes.
 KV_BYTES: Mapping[str, float] = MappingProxyType({"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32})
 
@@ -79,7 +90,7 @@ class DeviceProfile:
     battery_j: Constant | None = None
     usd_per_hour: Constant | None = None
     notes: str = ""
-    stamp: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    stamp: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False)
 
     def constants(self) -> Iterator[tuple[str, Constant]]:
         """Yield (key, constant) for every number of the profile."""
@@ -188,7 +199,7 @@ class ModelProfile:
     context: int
     source: str
     qkv_bias: bool = False
-    quality: Mapping[str, CitedQuality] = field(default_factory=lambda: MappingProxyType({}))
+    quality: Mapping[str, CitedQuality] = field(default_factory=lambda: MappingProxyType({}), hash=False)
 
     @property
     def body_matrix_params(self) -> int:
@@ -220,10 +231,9 @@ class ModelProfile:
         multiple of 256. Source: `llama_tensor_get_type` of llama.cpp; the shipped SmolLM2-135M Q4_1 file
         agrees.
         """
-        _block(quant)
-        if quant not in SHORT_TYPES:
-            return quant
-        return "q6_k" if self.width % 256 == 0 else "q8_0"
+        base = _base(quant)
+        values, nbytes = BLOCKS[base]
+        return base if 8 * nbytes / values >= 8 else _fit("q6_k", self.width)
 
     def weight_bytes(self, quant: str, head: str | None = None) -> float:
         """Return the bytes of all weights stored as `quant`, norms in float32.
@@ -231,7 +241,8 @@ class ModelProfile:
         Parameters
         ----------
         quant : str
-            Storage type of the matrices, a key of `BLOCKS`.
+            A storage type of `BLOCKS`, or a mix of `MIXES`. A matrix whose rows are not whole blocks falls
+            back to the type that the usual quantizer takes.
         head : str or None
             Storage type of the output head; None for that of a GGUF file (`head_quant`).
 
@@ -240,12 +251,12 @@ class ModelProfile:
         ValueError
             If a type is unknown.
         """
-        untied = 0.0 if self.tied else self._table_bytes(quant)
+        untied = 0.0 if self.tied else self._matrix_bytes(self.vocab, self.width, _base(quant))
         return self.active_bytes(quant, head) + untied
 
     def active_bytes(self, quant: str, head: str | None = None) -> float:
         """Return the bytes of weights that a decode step reads: layers and head, not the embedding."""
-        return self._body_bytes(quant) + self._table_bytes(head or self.head_quant(quant))
+        return _active_bytes(self, quant, self.head_quant(quant) if head is None else head)
 
     def kv_bytes_per_token(self, kv: str = "f16") -> float:
         """Return the bytes of cache that one position takes over all layers."""
@@ -253,24 +264,49 @@ class ModelProfile:
             raise ValueError(f"unknown cache type {kv!r}; known: {', '.join(KV_BYTES)}")
         return 2 * self.layers * self.kv_heads * self.head_dim * KV_BYTES[kv]
 
-    def _body_bytes(self, quant: str) -> float:
-        values, nbytes = _block(quant)
-        return self.body_matrix_params / values * nbytes + 4.0 * self.vector_params
+    def _layer_bytes(self, layer: int, quant: str) -> float:
+        """Return the bytes of the matrices of one layer."""
+        queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        base = _base(quant)
+        better = MIXES[quant][1] if quant in MIXES and _more_bits(layer, self.layers) else base
+        return (
+            self._matrix_bytes(queries + keys, self.width, base)
+            + self._matrix_bytes(keys, self.width, better)
+            + self._matrix_bytes(self.width, queries, base)
+            + 2 * self._matrix_bytes(self.ffn, self.width, base)
+            + self._matrix_bytes(self.width, self.ffn, better)
+        )
 
-    def _table_bytes(self, quant: str) -> float:
-        values, nbytes = _block(quant)
-        return self.embedding_params / values * nbytes
+    def _matrix_bytes(self, rows: int, columns: int, quant: str) -> float:
+        values, nbytes = BLOCKS[_fit(quant, columns)]
+        return rows * columns / values * nbytes
 
 
-#: Types with fewer than 8 bits a weight.
-SHORT_TYPES = frozenset(name for name, (values, nbytes) in BLOCKS.items() if 8 * nbytes / values < 8)
+@functools.lru_cache(maxsize=1024)
+def _active_bytes(model: ModelProfile, quant: str, head: str) -> float:
+    body = sum(model._layer_bytes(layer, quant) for layer in range(model.layers))
+    return body + 4.0 * model.vector_params + model._matrix_bytes(model.vocab, model.width, _base(head))
 
 
-def _block(quant: str) -> tuple[int, int]:
-    try:
-        return BLOCKS[quant]
-    except KeyError:
-        raise ValueError(f"unknown quantization {quant!r}; known: {', '.join(BLOCKS)}") from None
+def _base(quant: str) -> str:
+    if quant in MIXES:
+        return MIXES[quant][0]
+    if quant not in BLOCKS:
+        raise ValueError(f"unknown quantization {quant!r}; known: {', '.join((*BLOCKS, *MIXES))}")
+    return quant
+
+
+def _fit(quant: str, columns: int) -> str:
+    """Return `quant`, or what replaces it in a matrix whose rows are not whole blocks of it."""
+    while columns % BLOCKS[quant][0]:
+        quant = _FALLBACK.get(quant, "f16")
+    return quant
+
+
+def _more_bits(layer: int, layers: int) -> bool:
+    """Say whether a mix spends more bits on this layer. Source: `use_more_bits` of llama.cpp."""
+    eighth = layers // 8
+    return layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2
 
 
 def _constants(profile: DeviceProfile | LinkProfile) -> Iterator[tuple[str, Constant]]:
