@@ -1,1 +1,5 @@
 """Model files in and out."""
+
+from edgellm.conversion.convert import Conversion, convert
+
+__all__ = ["Conversion", "convert"]
