@@ -95,3 +95,19 @@ class Session:
     def position(self) -> int: ...
     @property
     def context(self) -> int: ...
+
+# py_sampler.c
+def uniform(seed: int, stream: int, position: int, /) -> float: ...
+def sample(
+    logits: npt.NDArray[np.float32],
+    *,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+    repeat_penalty: float = 1.0,
+    recent: Ids = (),
+    seed: int = 0,
+    stream: int = 0,
+    position: int = 0,
+) -> int: ...

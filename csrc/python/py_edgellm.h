@@ -46,5 +46,6 @@ int el_py_add_quant(PyObject *module);
 int el_py_add_gguf(PyObject *module);
 int el_py_add_tokenizer(PyObject *module);
 int el_py_add_model(PyObject *module);
+int el_py_add_sampler(PyObject *module);
 
 #endif
