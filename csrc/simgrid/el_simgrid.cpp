@@ -77,6 +77,7 @@ struct el_sim {
     double armed_s = kNever;
     double instant_s = 0.0;  // the date of what is being woken
     bool drain_armed = false;
+    bool draining = false;
     bool sealed = false;
     bool running = false;
     bool stopped = false;
@@ -255,6 +256,7 @@ void el_sim::drain() noexcept
 {
     try {
         drain_armed = false;
+        draining = true;
         over.clear();
         for (collect(); !due.empty() && !stopped; collect()) {
             std::vector<uint64_t> batch;
@@ -269,11 +271,13 @@ void el_sim::drain() noexcept
                 if (stopped) break;
             }
         }
+        draining = false;
         if (stopped)
             stop_all();
         else
             arm();
     } catch (const std::exception &e) {
+        draining = false;
         fail(e.what());
         stop_all();
     }
@@ -436,7 +440,7 @@ el_sim_status el_sim_timer(el_sim *world, double date_s, void *tag, el_sim_ticke
         const double date = std::max(date_s, world->instant_s);
         *ticket = world->take(Kind::Timer, tag, nullptr, date);
         world->timers.push(Alarm{date, *ticket});
-        world->arm();
+        if (!world->draining) world->arm();
         return EL_SIM_OK;
     });
 }

@@ -1,0 +1,248 @@
+"""A request while it is simulated, and everything that is counted for it."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from edgellm.sim.strategy.base import Answer, Done
+from edgellm.sim.strategy.protocol import Interrupted, Rejected
+from edgellm.sim.workload import RequestSpec
+
+if TYPE_CHECKING:
+    from .simulation import Simulation
+
+#: Classes of user data in the privacy ledger; "none" is no user data.
+LEDGER_CLASSES = ("text", "metadata", "activations", "adapter", "gradient")
+DATA_CLASSES = ("none", *LEDGER_CLASSES)
+
+
+def uniform(seed: int, *names: object) -> float:
+    """Return a number in [0, 1) that depends on nothing but the seed and the names.
+
+    Examples
+    --------
+    >>> uniform(1, "request", 7) == uniform(1, "request", 7) != uniform(2, "request", 7)
+    True
+    """
+    text = "/".join(map(str, (seed, *names)))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") / 2.0**64
+
+
+def quantile(sorted_values: Sequence[float], u: float) -> float:
+    """Return the value at share `u` (0 to 1) of a sorted sample, linear between its points.
+
+    Examples
+    --------
+    >>> quantile((0.0, 0.5, 1.0), 0.25)
+    0.25
+    """
+    at = u * (len(sorted_values) - 1)
+    low = min(int(at), len(sorted_values) - 1)
+    high = min(low + 1, len(sorted_values) - 1)
+    return sorted_values[low] + (sorted_values[high] - sorted_values[low]) * (at - low)
+
+
+class Request:
+    """What a strategy sees of a request (`edgellm.sim.strategy.Request`), and its ledger."""
+
+    __slots__ = (
+        "_first_token_s",
+        "_hardness",
+        "_marks",
+        "_sim",
+        "answer_bytes",
+        "arrival_s",
+        "bytes_down",
+        "bytes_up",
+        "cloud_s",
+        "cost_usd",
+        "data_class",
+        "deadline_s",
+        "device_energy_j",
+        "e2e_s",
+        "energy_j",
+        "first_s",
+        "id",
+        "kind",
+        "left_home",
+        "model",
+        "node",
+        "output_tokens",
+        "prompt_bytes",
+        "prompt_tokens",
+        "reason",
+        "served_by",
+        "status",
+        "text",
+        "tokens_decoded",
+    )
+
+    def __init__(self, sim: Simulation, spec: RequestSpec) -> None:
+        self._sim = sim
+        self.id, self.node, self.arrival_s, self.kind = spec.id, spec.node, spec.arrival_s, spec.kind
+        self.prompt_tokens, self.output_tokens = spec.prompt_tokens, spec.output_tokens
+        self.prompt_bytes, self.answer_bytes = spec.prompt_bytes, spec.answer_bytes
+        self.data_class, self.deadline_s, self.model = spec.data_class, spec.deadline_s, spec.model
+        self.text = getattr(spec, "text", "")
+        self.status, self.reason, self.served_by = "unfinished", "", ""
+        self.energy_j = self.device_energy_j = self.cloud_s = self.cost_usd = 0.0
+        self.bytes_up = self.bytes_down = 0.0
+        self.left_home: dict[str, float] = {}
+        self.tokens_decoded = 0
+        self.first_s = self.e2e_s = math.inf
+        self._first_token_s: float | None = None  # said by the strategy
+        self._marks: dict[tuple[str, str], float] = {}  # (variant, node) -> first token seen by the user
+        self._hardness: float | None = None
+
+    def __repr__(self) -> str:
+        return f"<request {self.id} at {self.node}: {self.status}>"
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the prompt on a link."""
+        return self.prompt_bytes
+
+    @property
+    def settled(self) -> bool:
+        """Whether it was finished or rejected."""
+        return self.status != "unfinished"
+
+    @property
+    def time_left_s(self) -> float:
+        """Seconds until the deadline; infinite without one."""
+        if self.deadline_s is None:
+            return math.inf
+        return self.arrival_s + self.deadline_s - self._sim.now
+
+    @property
+    def escalated(self) -> bool:
+        """Whether a first answer was given up for another."""
+        first = next(iter(self._marks), None)
+        return first is not None and self.served_by != "" and first[0] != self.served_by
+
+    def first_token(self) -> None:
+        """Say that the user sees the first token now."""
+        if self._first_token_s is None:
+            self._first_token_s = self._sim.now - self.arrival_s
+
+    def mark(self, model: str, node: str, date_s: float) -> None:
+        """Note when the user sees the first token of an attempt."""
+        self._marks.setdefault((model, node), date_s - self.arrival_s)
+
+    def marked(self, model: str, node: str) -> bool:
+        """Whether the first token of that attempt was seen to."""
+        return (model, node) in self._marks
+
+    def confidence(self, model: str) -> float:
+        """How sure the variant is of its answer; uniform where no distribution was measured.
+
+        Raises
+        ------
+        ValueError
+            If the scenario has no such variant.
+        """
+        self._sim.variant(model)
+        if self._hardness is None:
+            self._hardness = uniform(self._sim.seed, "confidence", self.id)
+        values = self._sim.confidence.get(model)
+        return quantile(values, self._hardness) if values else self._hardness
+
+    def finish(self, answer: Any = None, model: str | None = None) -> None:
+        """The user has the answer now.
+
+        Raises
+        ------
+        RuntimeError
+            If it was finished or rejected before.
+        ValueError
+            If the scenario has no such variant.
+        """
+        self._open()
+        by = model if model is not None else getattr(answer, "model", "") or self.model
+        self._sim.variant(by)
+        self.served_by = by
+        at = answer.node if isinstance(answer, Answer | Done) else None
+        self.e2e_s = self._sim.now - self.arrival_s
+        self.first_s = min(self._first(by, at), self.e2e_s)
+        if self.deadline_s is not None and self.e2e_s > self.deadline_s:
+            self._settle("failed", "deadline missed")
+        else:
+            self._settle("ok", "")
+
+    def _first(self, model: str, node: str | None) -> float:
+        if self._first_token_s is not None:
+            return self._first_token_s
+        if node is not None and (model, node) in self._marks:
+            return self._marks[model, node]
+        seen = [date for (by, _), date in self._marks.items() if by == model]
+        return seen[-1] if seen else self.e2e_s
+
+    def reject(self, reason: str) -> None:
+        """The request is not served.
+
+        Raises
+        ------
+        RuntimeError
+            If it was finished or rejected before.
+        """
+        self._open()
+        self._settle("rejected", str(reason) or Rejected.default)
+
+    def fail(self, error: Interrupted) -> None:
+        """Settle it with what ended its handler."""
+        if not self.settled:
+            self._settle("failed", error.reason)
+
+    def close(self) -> None:
+        """The simulation is over."""
+        if not self.settled and self.time_left_s < 0:
+            self._settle("failed", "deadline missed")
+        elif not self.settled:
+            self.reason = self.reason or "not finished when the simulation ended"
+
+    def _open(self) -> None:
+        if self.settled:
+            raise RuntimeError(f"request {self.id} is already settled ({self.status})")
+
+    def _settle(self, status: str, reason: str) -> None:
+        self.status, self.reason = status, reason
+        if status != "ok":
+            self.e2e_s = math.inf
+        self._sim.request_settled(self)
+
+    def row(self) -> tuple[Any, ...]:
+        """Values of the columns of `results.REQUEST_COLUMNS`, in their order."""
+        ok = self.status == "ok"
+        answered = self.output_tokens if ok else 0
+        tpot_s = (self.e2e_s - self.first_s) / (answered - 1) if answered > 1 else math.nan
+        if not ok:
+            tpot_s = math.inf
+        return (
+            self.id,
+            self.node,
+            self.arrival_s,
+            self.kind,
+            self.prompt_tokens,
+            self.output_tokens,
+            self.data_class,
+            math.nan if self.deadline_s is None else self.deadline_s,
+            self.status,
+            self.reason,
+            self.served_by if ok else "",
+            self.first_s if ok else math.inf,
+            self.e2e_s,
+            tpot_s,
+            self.energy_j,
+            self.device_energy_j,
+            self.bytes_up,
+            self.bytes_down,
+            math.fsum(self.left_home.values()),
+            *(self.left_home.get(c, 0.0) for c in LEDGER_CLASSES),
+            self.cloud_s,
+            self.cost_usd,
+            self.escalated,
+            max(0, self.tokens_decoded - answered),
+        )

@@ -1,0 +1,124 @@
+"""What a simulation hands back: plain arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .request import LEDGER_CLASSES
+
+if TYPE_CHECKING:
+    from .simulation import Simulation
+
+#: Columns of `RunResult.requests` in their order; docs/study.md says what they mean.
+REQUEST_COLUMNS = (
+    "id",
+    "node",
+    "arrival_s",
+    "kind",
+    "prompt_tokens",
+    "output_tokens",
+    "data_class",
+    "deadline_s",
+    "status",
+    "reason",
+    "model",
+    "first_token_s",
+    "e2e_s",
+    "tpot_s",
+    "energy_j",
+    "device_energy_j",
+    "bytes_up",
+    "bytes_down",
+    "left_home_bytes",
+    *(f"left_home_{c}_bytes" for c in LEDGER_CLASSES),
+    "cloud_s",
+    "cost_usd",
+    "escalated",
+    "tokens_wasted",
+)
+_TEXT = {"node", "kind", "data_class", "status", "reason", "model"}
+_WHOLE = {"id", "prompt_tokens", "output_tokens", "tokens_wasted"}
+
+Column = NDArray[Any] | list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """One strategy, one seed.
+
+    Attributes
+    ----------
+    strategy : str
+    seed : int
+    requests, nodes, links : dict of str to (n,) ndarray or list of str
+        Columns: one row per request (in order of arrival), node and link (in the fleet's order). Energies
+        are in joules over `simulated_s`; a node's is idle plus active, its radio is counted with the link.
+    simulated_s : float
+        The scenario's duration, or until the last answer if that is later.
+    events : int
+        Activities and timers of the simulation.
+    output : str
+        What the strategy printed.
+    """
+
+    strategy: str
+    seed: int
+    requests: dict[str, Column]
+    nodes: dict[str, Column]
+    links: dict[str, Column]
+    simulated_s: float
+    events: int
+    output: str = ""
+
+
+def _columns(names: tuple[str, ...], rows: list[tuple[Any, ...]]) -> dict[str, Column]:
+    columns: dict[str, Column] = {}
+    for i, name in enumerate(names):
+        values = [row[i] for row in rows]
+        if name in _TEXT:
+            columns[name] = values
+        elif name == "escalated":
+            columns[name] = np.array(values, dtype=np.bool_)
+        else:
+            columns[name] = np.array(values, dtype=np.int64 if name in _WHOLE else np.float64)
+    return columns
+
+
+def collect(sim: Simulation) -> RunResult:
+    """Return the result of a simulation that has run."""
+    states = list(sim.nodes.values())
+    idle_j = np.array([s.idle_energy_j(sim.end_s) for s in states], dtype=np.float64)
+    active_j = np.array([s.extra_w * s.work_s for s in states], dtype=np.float64)
+    links = list(sim.links.values())
+    return RunResult(
+        strategy=sim.strategy.name,
+        seed=sim.seed,
+        requests=_columns(REQUEST_COLUMNS, [r.row() for r in sim.requests]),
+        nodes={
+            "node": [s.name for s in states],
+            "site": [s.node.site for s in states],
+            "role": [s.node.role for s in states],
+            "device": [s.node.device.name for s in states],
+            "busy_s": np.array([s.work_s for s in states], dtype=np.float64),
+            "energy_j": idle_j + active_j,
+            "idle_energy_j": idle_j,
+            "active_energy_j": active_j,
+            "battery_left_j": np.array([max(0.0, s.battery_j) for s in states], dtype=np.float64),
+            "battery_empty": np.array([s.reason == "battery empty" for s in states], dtype=np.bool_),
+            "down_s": np.array([s.down_s for s in states], dtype=np.float64),
+            "memory_peak_bytes": np.array([s.memory.peak_bytes for s in states], dtype=np.float64),
+        },
+        links={
+            "link": [s.link.name for s in links],
+            "profile": [s.link.profile.name for s in links],
+            "bytes_up": np.array([s.bytes[1] for s in links], dtype=np.float64),
+            "bytes_down": np.array([s.bytes[0] for s in links], dtype=np.float64),
+            "energy_j": np.array([s.energy_j for s in links], dtype=np.float64),
+        },
+        simulated_s=sim.end_s,
+        events=sim.engine.events,
+    )

@@ -1,0 +1,275 @@
+"""The simulation: one day of one fleet under one strategy, in one process."""
+
+from __future__ import annotations
+
+import hashlib
+import traceback
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import GeneratorType
+from typing import Any
+
+import numpy as np
+
+from edgellm import _sim
+from edgellm.sim.fleet import Hop, Link
+from edgellm.sim.scenario import Scenario
+from edgellm.sim.strategy.base import Strategy
+from edgellm.sim.strategy.protocol import Script
+from edgellm.sim.work import Work
+
+from .errors import StrategyError
+from .here import Fleet, Here, generate
+from .network import LinkState, place
+from .node import NodeState
+from .request import Request
+from .task import Task
+
+#: After the last arrivals the simulation goes on until all is answered, but at most this much longer, or
+#: as long again as the scenario if that is more.
+DRAIN_S = 3600.0
+
+
+class Simulation:
+    """The kernel that strategies run on (`edgellm.sim.strategy.protocol.Kernel`)."""
+
+    def __init__(
+        self, scenario: Scenario, strategy: Strategy, seed: int, confidence: Mapping[str, tuple[float, ...]]
+    ) -> None:
+        if seed < 0:
+            raise ValueError(f"seed must be 0 or more, got {seed}")
+        self.scenario, self.strategy, self.seed, self.confidence = scenario, strategy, seed, confidence
+        self.fleet = scenario.fleet
+        self.engine = _sim.Engine()
+        self.current: Task | None = None
+        self.error: StrategyError | None = None
+        self.nodes = {node.name: NodeState(self, node) for node in self.fleet.nodes}
+        self.links = self._make_links()
+        self.engine.seal()
+        self.requests: list[Request] = []
+        self._heres: dict[str, Here] = {}
+        self._routes: dict[tuple[str, str], tuple[Hop, ...]] = {}
+        self._latencies: dict[tuple[str, str], float] = {}
+        self._times: dict[tuple[int, Work], float] = {}
+        self._memory: dict[tuple[str, int], int] = {}
+        self._open = 0  # requests that have not arrived or are not settled
+        self._tasks = 0  # that are not daemons
+        self._next = 0
+        self._specs: list[Any] = []
+        self._day_over = False
+
+    def _make_links(self) -> dict[str, LinkState]:
+        """One medium for each group of links, and for each link without a group."""
+        groups: dict[str, list[Link]] = {}
+        for link in self.fleet.links:
+            groups.setdefault(link.group or f"/{link.name}", []).append(link)
+        links: dict[str, LinkState] = {}
+        for group in groups.values():
+            latency_s = min(link.profile.latency_s.value for link in group)
+            medium = self.engine.link(latency_s, all(link.profile.sharing == "split" for link in group))
+            for link in group:
+                links[link.name] = LinkState(self, link, medium, link.profile.latency_s.value - latency_s)
+        return {link.name: links[link.name] for link in self.fleet.links}
+
+    # What waitables need.
+
+    @property
+    def now(self) -> float:
+        """Simulated seconds."""
+        return self.engine.now
+
+    def at(self, date_s: float, call: Callable[[], Any]) -> int:
+        """Call at a date; returns a ticket."""
+        return self.engine.timer(date_s, call)
+
+    def soon(self, call: Callable[[], Any]) -> int:
+        """Call at this very date, after what is due; returns a ticket."""
+        return self.engine.timer(0.0, call)
+
+    def drop(self, ticket: int) -> None:
+        """Forget a call."""
+        if ticket:
+            self.engine.cancel(ticket)
+
+    def adopt(self, script: Script) -> Task:
+        """Start a generator beside the task that runs, on its node and for its request."""
+        task = self.current
+        assert task is not None, "only a task yields generators"
+        return Task(self, script, task.node, task.request, task.daemon, task.streams).start()
+
+    # What nodes, links and requests need.
+
+    def here(self, state: NodeState) -> Here:
+        """The node as strategies see it."""
+        found = self._heres.get(state.name)
+        if found is None:
+            found = self._heres[state.name] = Here(self, state)
+        return found
+
+    def variant(self, name: str) -> Any:
+        """Return a variant of the scenario; ValueError, naming those there are, if there is none."""
+        try:
+            return self.scenario.models[name]
+        except KeyError:
+            known = ", ".join(self.scenario.models)
+            raise ValueError(f"no model variant {name!r} in the scenario; it has {known}") from None
+
+    def time_s(self, state: NodeState, work: Work) -> float:
+        """Seconds that a work takes alone on a node; remembered."""
+        key = (id(state.node.device), work)
+        found = self._times.get(key)
+        if found is None:
+            found = self._times[key] = self.scenario.work_time_s(state.node, work)
+        return found
+
+    def memory_bytes(self, state: NodeState, model: str, context: int) -> int:
+        """Bytes of a variant with one session of so many positions; remembered."""
+        key = (model, context)
+        found = self._memory.get(key)
+        if found is None:
+            found = self._memory[key] = self.scenario.memory_needed_bytes(state.node, model, context)
+        return found
+
+    def resolve(self, state: NodeState, target: str) -> NodeState:
+        """The node that a name, role or site means, seen from a node."""
+        return self.nodes[self.fleet.resolve(state.node, target).name]
+
+    def route(self, src: str, dst: str) -> tuple[Hop, ...]:
+        """The hops from one node to another; remembered."""
+        found = self._routes.get((src, dst))
+        if found is None:
+            found = self._routes[src, dst] = self.fleet.route(src, dst)
+        return found
+
+    def latency_s(self, src: str, dst: str) -> float:
+        """One-way latency of a route."""
+        found = self._latencies.get((src, dst))
+        if found is None:
+            found = sum(self.links[hop.link.name].latency_s for hop in self.route(src, dst))
+            self._latencies[src, dst] = found
+        return found
+
+    def place_of(self, name: str) -> str:
+        """The one site that a node stands in."""
+        return place(self.nodes[name].node)
+
+    def stream(self, kind: str, name: str) -> np.random.Generator:
+        """The random stream of one entity, from the seed and its name."""
+        digest = hashlib.blake2b(f"{kind}/{name}".encode(), digest_size=16).digest()
+        words = tuple(int.from_bytes(digest[i : i + 4], "big") for i in range(0, 16, 4))
+        return np.random.Generator(np.random.PCG64(np.random.SeedSequence(self.seed, spawn_key=words)))
+
+    # The run.
+
+    def run(self) -> None:
+        """Simulate from the beginning to the end.
+
+        Raises
+        ------
+        StrategyError
+            If the strategy raised.
+        """
+        workload = self.scenario.workload
+        self._specs = workload.requests(self.fleet, self.scenario.duration_s, self.stream("workload", ""))
+        self._open = len(self._specs)
+        self._set_up()
+        for state in self.nodes.values():
+            state.plan_battery()
+        if self._specs:
+            self.at(self._specs[0].arrival_s, self._arrivals)
+        duration_s = self.scenario.duration_s
+        self.at(duration_s, self._end_of_day)
+        self.at(duration_s + max(DRAIN_S, duration_s), self.engine.stop)
+        if self.error is None:
+            self.engine.run()
+        if self.error is not None:
+            raise self.error
+        self.end_s = max(duration_s, self.now)
+        for state in self.nodes.values():
+            state.settle_battery()
+        for request in self.requests:
+            request.close()
+
+    def _set_up(self) -> None:
+        try:
+            self.strategy.setup(Fleet(self))
+        except Exception as error:
+            self.strategy_raised(None, error)
+            return
+        for state in self.nodes.values():
+            for model in state.models:
+                state.memory.place(model)
+            if state.models and "generate" not in state.services and "generate" not in state.ports:
+                state.services["generate"] = generate
+
+    def _arrivals(self) -> None:
+        """Start the requests that arrive now, and set the alarm for the next."""
+        specs, i = self._specs, self._next
+        request = Request(self, specs[i])
+        self._next = i + 1
+        if i + 1 < len(specs):
+            self.at(specs[i + 1].arrival_s, self._arrivals)
+        self.requests.append(request)
+        state = self.nodes[request.node]
+        if not state.up:
+            request.fail(state.down())
+            return
+        try:
+            script = self.strategy.handle(request, self.here(state))
+        except Exception as error:
+            self.strategy_raised(None, error, request)
+            return
+        if isinstance(script, GeneratorType):
+            task = Task(self, script, state, request, on_end=partial(self._handled, request))
+            task.step(None, None)
+        elif script is not None:
+            wrong = TypeError(f"handle() must be a generator (it has to yield), it returned {script!r}")
+            self.strategy_raised(None, wrong, request)
+
+    def _handled(self, request: Request, task: Task) -> None:
+        if task.error is not None:
+            request.fail(task.error)
+        elif not request.settled:
+            request.reason = "the strategy neither finished nor rejected it"
+
+    def _end_of_day(self) -> None:
+        self._day_over = True
+        self._end_if_idle()
+
+    def _end_if_idle(self) -> None:
+        if self._day_over and self._open == 0 and self._tasks == 0:
+            self.soon(self._stop_if_idle)  # whoever is running may still go on
+
+    def _stop_if_idle(self) -> None:
+        if self._open == 0 and self._tasks == 0:
+            self.engine.stop()
+
+    def request_settled(self, request: Request) -> None:
+        """A request was finished, rejected or failed."""
+        del request
+        self._open -= 1
+        self._end_if_idle()
+
+    def task_begins(self, task: Task) -> None:
+        """A task was made."""
+        self._tasks += not task.daemon
+
+    def task_ends(self, task: Task) -> None:
+        """A task has ended."""
+        self._tasks -= not task.daemon
+        self._end_if_idle()
+
+    def strategy_raised(
+        self, task: Task | None, error: BaseException, request: Request | None = None
+    ) -> None:
+        """Note what the strategy raised and stop; `run` raises it."""
+        request = task.request if task is not None else request
+        name = type(self.strategy).__name__
+        where = "" if request is None else f" on request {request.id} ({request.kind!r} at {request.node})"
+        trace = "".join(traceback.format_exception(error))
+        if self.error is None:
+            self.error = StrategyError(
+                f"strategy {name} raised {type(error).__name__}{where} at {self.now:.6g} s: "
+                f"{error}\n\n{trace}"
+            )
+        self.engine.stop()
