@@ -19,11 +19,32 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edgellm.sim.engine.errors import EngineMissing, SimulationError, StrategyError
     from edgellm.sim.evaluation import evaluate
     from edgellm.sim.extras import MissingExtra
     from edgellm.sim.quality import Quality, QualityError
     from edgellm.sim.scenario import Scenario, ScenarioError, load_scenario
+    from edgellm.sim.strategy import (
+        Answer,
+        Cancelled,
+        Event,
+        Generate,
+        Interrupted,
+        LinkDown,
+        NodeDown,
+        Queue,
+        Rejected,
+        Strategy,
+        TimedOut,
+        first,
+        gather,
+        race,
+        sleep,
+        spawn,
+        within,
+    )
     from edgellm.sim.study import Study, StudyError
+    from edgellm.sim.work import Compute, Decode, Load, Prefill, Step, Train, Verify
 
 _HOME = {
     "evaluate": "evaluation",
@@ -35,18 +56,69 @@ _HOME = {
     "load_scenario": "scenario",
     "Study": "study",
     "StudyError": "study",
+    **dict.fromkeys(("EngineMissing", "SimulationError", "StrategyError"), "engine.errors"),
+    **dict.fromkeys(("Compute", "Decode", "Load", "Prefill", "Step", "Train", "Verify"), "work"),
+    **dict.fromkeys(
+        (
+            "Answer",
+            "Cancelled",
+            "Event",
+            "Generate",
+            "Interrupted",
+            "LinkDown",
+            "NodeDown",
+            "Queue",
+            "Rejected",
+            "Strategy",
+            "TimedOut",
+            "first",
+            "gather",
+            "race",
+            "sleep",
+            "spawn",
+            "within",
+        ),
+        "strategy",
+    ),
 }
 
 __all__ = [
+    "Answer",
+    "Cancelled",
+    "Compute",
+    "Decode",
+    "EngineMissing",
+    "Event",
+    "Generate",
+    "Interrupted",
+    "LinkDown",
+    "Load",
     "MissingExtra",
+    "NodeDown",
+    "Prefill",
     "Quality",
     "QualityError",
+    "Queue",
+    "Rejected",
     "Scenario",
     "ScenarioError",
+    "SimulationError",
+    "Step",
+    "Strategy",
+    "StrategyError",
     "Study",
     "StudyError",
+    "TimedOut",
+    "Train",
+    "Verify",
     "evaluate",
+    "first",
+    "gather",
     "load_scenario",
+    "race",
+    "sleep",
+    "spawn",
+    "within",
 ]
 
 
