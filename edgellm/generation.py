@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import codecs
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
+
+import numpy as np
 
 from edgellm import _core
+from edgellm.tokenizer import StreamDecoder
 
 if TYPE_CHECKING:
     from edgellm.model import Model
@@ -69,8 +71,7 @@ class _Text:
     """Turns tokens into text that is sure: whole characters, and no beginning of a stop string."""
 
     def __init__(self, model: Model, stop: Sequence[str]) -> None:
-        self._bytes = model.tokenizer.token_bytes
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._decoder = StreamDecoder(model.tokenizer)
         self._stop = stop
         self._held = ""
         self._reserve = max((len(s) for s in stop), default=1) - 1
@@ -82,10 +83,10 @@ class _Text:
         return min(found, default=-1)
 
     def push(self, token: int) -> str:
-        return self._release(self._decoder.decode(self._bytes(token)), self._reserve)
+        return self._release(self._decoder.push(token), self._reserve)
 
     def finish(self) -> str:
-        return self._release(self._decoder.decode(b"", final=True), 0)
+        return self._release(self._decoder.finish(), 0)
 
     def _release(self, piece: str, reserve: int) -> str:
         self._held += piece
@@ -121,13 +122,22 @@ def stream(
     if not ids:
         raise ValueError("prompt: no tokens; give at least one")
     room = min(len(ids) + max_tokens, model.config.context) if context is None else context
-    _core.sample([0.0], **_options(sampling), recent=[], position=0)  # bad arguments fail here, not later
+    _core.sample(np.zeros(1, np.float32), **_options(sampling))  # bad arguments fail here, not later
     if len(ids) > room:
         raise _core.ContextError(f"prompt: {len(ids)} tokens do not fit in a context of {room}")
     return _run(model, ids, max_tokens, sampling, stops, room)
 
 
-def _options(sampling: Sampling) -> dict[str, float | int]:
+class _Options(TypedDict):
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    repeat_penalty: float
+    seed: int
+
+
+def _options(sampling: Sampling) -> _Options:
     return {
         "temperature": sampling.temperature,
         "top_k": sampling.top_k,

@@ -190,6 +190,13 @@ class Model:
             If an argument is out of range.
         KeyboardInterrupt
             On Ctrl-C, within one token.
+
+        Examples
+        --------
+        >>> import edgellm
+        >>> with edgellm.load(edgellm.models.resolve("smollm2-135m")) as m:
+        ...     m.generate("The capital of France is", max_tokens=4).text
+        ' Paris.\\n\\nThe'
         """
         sampling = Sampling(temperature, top_k, top_p, min_p, repeat_penalty, seed)
         ids = self._ids(prompt, parse_special)
