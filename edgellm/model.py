@@ -195,8 +195,8 @@ class Model:
         --------
         >>> import edgellm
         >>> with edgellm.load(edgellm.models.resolve("smollm2-135m")) as m:
-        ...     m.generate("The capital of France is", max_tokens=4).text
-        ' Paris.\\n\\nThe'
+        ...     m.generate("The capital of France is", max_tokens=4).text.strip()
+        'Paris.'
         """
         sampling = Sampling(temperature, top_k, top_p, min_p, repeat_penalty, seed)
         ids = self._ids(prompt, parse_special)
