@@ -1,0 +1,212 @@
+/* gemm_q8_*: lanes are rows of W, so nothing is added across lanes. vpdpbusd multiplies unsigned by
+ * signed bytes without saturation: weights are stored unsigned, and the offset is repaid once per
+ * block with the exact integer 8 * sum(x) or 128 * sum(x).
+ *
+ * The activation operand is four bytes broadcast from memory inside the instruction, so it costs no
+ * port. A block's weights are unpacked into registers once and serve up to EL_ROWS rows of X. The core
+ * runs ahead over rows, which hides the chain of eight vpdpbusd. */
+#ifndef __AVX512VNNI__
+#error "compile this file with the flags of its folder"
+#endif
+
+#include <assert.h>
+
+#include "kernels/avx512vnni/el_avx512vnni.h"
+#include "kernels/el_declare.h"
+
+enum { EL_ROWS = 12, EL_AHEAD = 8192 };  // rows of X per pass; bytes of weights prefetched ahead
+
+/// Where the parts of one tile are.
+typedef struct tile_view {
+    const uint8_t *d, *m, *s, *n, *q;
+} tile_view;
+
+typedef enum layout { Q4_0, Q4_1, Q8_0, Q8_SX } layout;
+
+EL_INLINE __m512i dot4(__m512i acc, __m512i w, const int8_t *x)
+{
+    int32_t four;
+    memcpy(&four, x, sizeof four);
+    return _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(four));
+}
+
+EL_INLINE __m512i bytes_x16(const uint8_t *p)  // 16 bytes to 16 integers
+{
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
+}
+
+EL_INLINE __m512i signed_x16(const uint8_t *p)
+{
+    return _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p));
+}
+
+EL_INLINE void unpack(layout kind, const uint8_t *q, __m512i w[8])
+{
+    if (kind == Q4_0 || kind == Q4_1) {
+        const __m512i low = _mm512_set1_epi8(15);
+        for (size_t g = 0; g < 4; g++) {
+            const __m512i pair = _mm512_load_si512(q + g * 64);
+            w[g] = _mm512_and_si512(pair, low);
+            w[g + 4] = _mm512_and_si512(_mm512_srli_epi16(pair, 4), low);
+        }
+    } else {
+        for (size_t g = 0; g < 8; g++) w[g] = _mm512_load_si512(q + g * 64);
+    }
+}
+
+EL_INLINE __m512 scaled(__m512 acc, __m512 d, float dx, __m512i dot)
+{
+    return _mm512_fmadd_ps(_mm512_mul_ps(d, _mm512_set1_ps(dx)), _mm512_cvtepi32_ps(dot), acc);
+}
+
+// One block of types with one scale: the integer dot product and its fma or two.
+EL_INLINE __m512 block_plain(layout kind, const __m512i w[8], __m512 d, __m512 m, const el_act_q8 *x,
+                             __m512 acc)
+{
+    __m512i dot = _mm512_setzero_si512();
+#pragma GCC unroll 8
+    for (size_t g = 0; g < 8; g++) dot = dot4(dot, w[g], x->q + g * 4);
+
+    const __m512i sum = _mm512_set1_epi32(x->sum);
+    if (kind == Q4_0) dot = _mm512_sub_epi32(dot, _mm512_slli_epi32(sum, 3));
+    if (kind == Q8_0) dot = _mm512_sub_epi32(dot, _mm512_slli_epi32(sum, 7));
+    acc = scaled(acc, d, x->scale, dot);
+    if (kind == Q4_1) acc = scaled(acc, m, x->scale, sum);
+    return acc;
+}
+
+// One block of q8_sx: halves of sixteen values with their own sub-scales and sub-minima.
+EL_INLINE __m512 block_sub(const __m512i w[8], __m512 d, __m512 m, const __m512i s[2], const __m512i n[2],
+                           const el_act_q8 *x, __m512 acc)
+{
+    const __m512i sum[2] = {_mm512_set1_epi32(x->sum_lo), _mm512_set1_epi32(x->sum - x->sum_lo)};
+    __m512i dot = _mm512_setzero_si512(), minimum = _mm512_setzero_si512();
+#pragma GCC unroll 2
+    for (size_t h = 0; h < 2; h++) {
+        __m512i half = _mm512_setzero_si512();
+#pragma GCC unroll 4
+        for (size_t g = 0; g < 4; g++) half = dot4(half, w[h * 4 + g], x->q + h * 16 + g * 4);
+        half = _mm512_sub_epi32(half, _mm512_slli_epi32(sum[h], 7));
+        dot = _mm512_add_epi32(dot, _mm512_mullo_epi32(half, s[h]));
+        minimum = _mm512_add_epi32(minimum, _mm512_mullo_epi32(sum[h], n[h]));
+    }
+    acc = scaled(acc, d, x->scale, dot);
+    const __m512 minus = _mm512_xor_ps(_mm512_mul_ps(m, _mm512_set1_ps(x->scale)), _mm512_set1_ps(-0.0f));
+    return _mm512_fmadd_ps(minus, _mm512_cvtepi32_ps(minimum), acc);
+}
+
+EL_INLINE void prefetch(const uint8_t *p, size_t bytes)
+{
+#pragma GCC unroll 12
+    for (size_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *)p + i, _MM_HINT_T0);
+}
+
+// One tile times `rows` rows of X; `rows` and `kind` are constants after inlining. `ahead` is
+// where this tile's share of the prefetch starts, or NULL.
+EL_INLINE void tile_rows(layout kind, size_t rows, size_t blocks, const tile_view *t, const uint8_t *ahead,
+                         const el_act_q8 *x, size_t x_stride, float *y, size_t y_stride, __mmask16 mask)
+{
+    const size_t q_bytes = kind == Q4_0 || kind == Q4_1 ? 256 : 512;
+    const size_t step = q_bytes + (kind == Q4_1 ? 64 : kind == Q8_SX ? 192 : 32);
+    __m512 acc[EL_ROWS];
+#pragma GCC unroll 12
+    for (size_t r = 0; r < rows; r++) acc[r] = _mm512_setzero_ps();
+
+    for (size_t b = 0; b < blocks; b++) {
+        __m512i w[8], s[2], n[2];
+        __m512 d, m = _mm512_setzero_ps();
+        if (ahead != NULL) prefetch(ahead + b * step, step);
+        unpack(kind, t->q + b * q_bytes, w);
+        if (kind == Q8_SX) {
+            d = _mm512_loadu_ps(t->d + b * 64);
+            m = _mm512_loadu_ps(t->m + b * 64);
+            s[0] = signed_x16(t->s + b * 32), s[1] = signed_x16(t->s + b * 32 + 16);
+            n[0] = bytes_x16(t->n + b * 32), n[1] = bytes_x16(t->n + b * 32 + 16);
+        } else {
+            d = el_f16x16(t->d + b * 32);
+            if (kind == Q4_1) m = el_f16x16(t->m + b * 32);
+        }
+#pragma GCC unroll 12
+        for (size_t r = 0; r < rows; r++) {
+            const el_act_q8 *xb = x + r * x_stride + b;
+            acc[r] = kind == Q8_SX ? block_sub(w, d, m, s, n, xb, acc[r])
+                                   : block_plain(kind, w, d, m, xb, acc[r]);
+        }
+    }
+#pragma GCC unroll 12
+    for (size_t r = 0; r < rows; r++) _mm512_mask_storeu_ps(y + r * y_stride, mask, acc[r]);
+}
+
+EL_INLINE tile_view view_tile(layout kind, size_t blocks, const uint8_t *tile, size_t *bytes)
+{
+    const size_t part = el_round_up(blocks * 32, 64);
+    tile_view t = {tile, NULL, NULL, NULL, NULL};
+    switch (kind) {
+    case Q4_0: t.q = tile + part; *bytes = part + blocks * 256; break;
+    case Q4_1: t.m = tile + part; t.q = t.m + part; *bytes = 2 * part + blocks * 256; break;
+    case Q8_0: t.q = tile + part; *bytes = part + blocks * 512; break;
+    case Q8_SX:
+        t.m = tile + blocks * 64;
+        t.s = t.m + blocks * 64;
+        t.n = t.s + part;
+        t.q = t.n + part;
+        *bytes = blocks * 640 + 2 * part;
+        break;
+    }
+    return t;
+}
+
+EL_INLINE void gemm(layout kind, size_t m, size_t n, size_t k, const uint8_t *w, const el_act_q8 *x,
+                    size_t x_stride, float *y, size_t y_stride)
+{
+    assert(k % EL_BLOCK == 0);
+    const size_t blocks = k / EL_BLOCK;
+
+    for (size_t row = 0; row < n; row += EL_LANES, y += EL_LANES) {
+        size_t bytes = 0;
+        const tile_view t = view_tile(kind, blocks, w, &bytes);
+        const __mmask16 mask = el_mask16(n - row);
+        const uint8_t *ahead = w + EL_AHEAD;  // only the first pass over a tile meets cold weights
+        w += bytes;
+
+        size_t done = 0;
+        for (; m - done >= EL_ROWS; done += EL_ROWS, ahead = NULL) {
+            tile_rows(kind, EL_ROWS, blocks, &t, ahead, x + done * x_stride, x_stride, y + done * y_stride,
+                      y_stride, mask);
+        }
+        const el_act_q8 *xr = x + done * x_stride;
+        float *yr = y + done * y_stride;
+#define EL_CASE(rows) \
+    case rows: tile_rows(kind, rows, blocks, &t, ahead, xr, x_stride, yr, y_stride, mask); break;
+        switch (m - done) {
+            EL_CASE(1) EL_CASE(2) EL_CASE(3) EL_CASE(4) EL_CASE(5) EL_CASE(6)
+            EL_CASE(7) EL_CASE(8) EL_CASE(9) EL_CASE(10) EL_CASE(11)
+        default: break;
+        }
+#undef EL_CASE
+    }
+}
+
+void el_gemm_q8_q4_0x16__avx512vnni(size_t m, size_t n, size_t k, const uint8_t *w, const el_act_q8 *x,
+                                    size_t x_stride, float *y, size_t y_stride)
+{
+    gemm(Q4_0, m, n, k, w, x, x_stride, y, y_stride);
+}
+
+void el_gemm_q8_q4_1x16__avx512vnni(size_t m, size_t n, size_t k, const uint8_t *w, const el_act_q8 *x,
+                                    size_t x_stride, float *y, size_t y_stride)
+{
+    gemm(Q4_1, m, n, k, w, x, x_stride, y, y_stride);
+}
+
+void el_gemm_q8_q8_0x16__avx512vnni(size_t m, size_t n, size_t k, const uint8_t *w, const el_act_q8 *x,
+                                    size_t x_stride, float *y, size_t y_stride)
+{
+    gemm(Q8_0, m, n, k, w, x, x_stride, y, y_stride);
+}
+
+void el_gemm_q8_q8_sx16__avx512vnni(size_t m, size_t n, size_t k, const uint8_t *w, const el_act_q8 *x,
+                                    size_t x_stride, float *y, size_t y_stride)
+{
+    gemm(Q8_SX, m, n, k, w, x, x_stride, y, y_stride);
+}
