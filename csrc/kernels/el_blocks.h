@@ -36,6 +36,8 @@ typedef struct el_act_q8 {
  *            i8  s[b][2][16]               integer sub-scale of values 0..15 and of values 16..31
  *            u8  n[b][2][16]               integer sub-minimum of the same halves
  *            u8  q[b][8][16][4]            as in q8_0x16; weight = d s q - m n
+ *                                          (|s q| <= 4096, as in every GGUF type: with 8-bit
+ *                                          activations a block's integers stay below 2^24)
  *   f32x16, f16x16, bf16x16                w[k][16]
  *
  * q8_sx16 is what every GGUF type without a layout of its own is unpacked to: its

@@ -30,14 +30,11 @@ EL_INLINE __m512i dot4(__m512i acc, __m512i w, const int8_t *x)
     return _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(four));
 }
 
-EL_INLINE __m512i bytes_x16(const uint8_t *p)  // 16 bytes to 16 integers
-{
-    return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
-}
+EL_INLINE __m512i load_u8(const uint8_t *p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)); }
 
-EL_INLINE __m512i signed_x16(const uint8_t *p)
+EL_INLINE __m512 load_i8(const uint8_t *p)
 {
-    return _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p));
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
 }
 
 EL_INLINE void unpack(layout kind, const uint8_t *q, __m512i w[8])
@@ -75,24 +72,27 @@ EL_INLINE __m512 block_plain(layout kind, const __m512i w[8], __m512 d, __m512 m
     return acc;
 }
 
-// One block of q8_sx: halves of sixteen values with their own sub-scales and sub-minima.
-EL_INLINE __m512 block_sub(const __m512i w[8], __m512 d, __m512 m, const __m512i s[2], const __m512i n[2],
+// One block of q8_sx: halves of sixteen values with their own sub-scales `s` and sub-minima; `n` holds
+// those of both halves as 16-bit pairs. Integers here stay below 2^24 (el_blocks.h), so float products
+// and sums of them are exact, and cheaper than vpmulld.
+EL_INLINE __m512 block_sub(const __m512i w[8], __m512 d, __m512 m, const __m512 s[2], __m512i n,
                            const el_act_q8 *x, __m512 acc)
 {
-    const __m512i sum[2] = {_mm512_set1_epi32(x->sum_lo), _mm512_set1_epi32(x->sum - x->sum_lo)};
-    __m512i dot = _mm512_setzero_si512(), minimum = _mm512_setzero_si512();
-#pragma GCC unroll 2
-    for (size_t h = 0; h < 2; h++) {
-        __m512i half = _mm512_setzero_si512();
+    const int32_t sum_hi = x->sum - x->sum_lo;
+    __m512i lo = _mm512_setzero_si512(), hi = _mm512_setzero_si512();
 #pragma GCC unroll 4
-        for (size_t g = 0; g < 4; g++) half = dot4(half, w[h * 4 + g], x->q + h * 16 + g * 4);
-        half = _mm512_sub_epi32(half, _mm512_slli_epi32(sum[h], 7));
-        dot = _mm512_add_epi32(dot, _mm512_mullo_epi32(half, s[h]));
-        minimum = _mm512_add_epi32(minimum, _mm512_mullo_epi32(sum[h], n[h]));
+    for (size_t g = 0; g < 4; g++) {
+        lo = dot4(lo, w[g], x->q + g * 4);
+        hi = dot4(hi, w[g + 4], x->q + g * 4 + 16);
     }
-    acc = scaled(acc, d, x->scale, dot);
-    const __m512 minus = _mm512_xor_ps(_mm512_mul_ps(m, _mm512_set1_ps(x->scale)), _mm512_set1_ps(-0.0f));
-    return _mm512_fmadd_ps(minus, _mm512_cvtepi32_ps(minimum), acc);
+    lo = _mm512_sub_epi32(lo, _mm512_slli_epi32(_mm512_set1_epi32(x->sum_lo), 7));
+    hi = _mm512_sub_epi32(hi, _mm512_slli_epi32(_mm512_set1_epi32(sum_hi), 7));
+    const __m512 dot = _mm512_fmadd_ps(_mm512_cvtepi32_ps(hi), s[1], _mm512_mul_ps(_mm512_cvtepi32_ps(lo), s[0]));
+    acc = _mm512_fmadd_ps(_mm512_mul_ps(d, _mm512_set1_ps(x->scale)), dot, acc);
+
+    const uint32_t sums = (uint32_t)sum_hi << 16 | (uint16_t)x->sum_lo;
+    const __m512i minimum = _mm512_madd_epi16(n, _mm512_set1_epi32((int32_t)sums));
+    return _mm512_fnmadd_ps(_mm512_mul_ps(m, _mm512_set1_ps(x->scale)), _mm512_cvtepi32_ps(minimum), acc);
 }
 
 EL_INLINE void prefetch(const uint8_t *p, size_t bytes)
@@ -113,15 +113,15 @@ EL_INLINE void tile_rows(layout kind, size_t rows, size_t blocks, const tile_vie
     for (size_t r = 0; r < rows; r++) acc[r] = _mm512_setzero_ps();
 
     for (size_t b = 0; b < blocks; b++) {
-        __m512i w[8], s[2], n[2];
-        __m512 d, m = _mm512_setzero_ps();
+        __m512i w[8], n = _mm512_setzero_si512();
+        __m512 d, m = _mm512_setzero_ps(), s[2];
         if (ahead != NULL) prefetch(ahead + b * step, step);
         unpack(kind, t->q + b * q_bytes, w);
         if (kind == Q8_SX) {
             d = _mm512_loadu_ps(t->d + b * 64);
             m = _mm512_loadu_ps(t->m + b * 64);
-            s[0] = signed_x16(t->s + b * 32), s[1] = signed_x16(t->s + b * 32 + 16);
-            n[0] = bytes_x16(t->n + b * 32), n[1] = bytes_x16(t->n + b * 32 + 16);
+            s[0] = load_i8(t->s + b * 32), s[1] = load_i8(t->s + b * 32 + 16);
+            n = _mm512_or_si512(load_u8(t->n + b * 32), _mm512_slli_epi32(load_u8(t->n + b * 32 + 16), 16));
         } else {
             d = el_f16x16(t->d + b * 32);
             if (kind == Q4_1) m = el_f16x16(t->m + b * 32);

@@ -91,7 +91,7 @@ static float block_q8_sx(const uint8_t *tile, size_t blocks, size_t b, size_t la
     scales += b * 32 + lane;
     minima += b * 32 + lane;
 
-    // |dot| <= 2 * 128 * 260096 < 2^27; types of GGUF files stay below 2^24, so (float) is exact.
+    // |s q| <= 128 * 32 (el_blocks.h), so |dot| <= 32 * 4096 * 127 = 16646144 < 2^24: (float) is exact.
     const int32_t dot = (int8_t)scales[0] * dot_bytes(q, lane, x->q, 0) +
                         (int8_t)scales[16] * dot_bytes(q, lane, x->q, 16);
     const int32_t sum = minima[0] * x->sum_lo + minima[16] * (x->sum - x->sum_lo);
