@@ -1,5 +1,5 @@
 /* The elementwise operations, sixteen at a time; formulas and constants in el_math.h. */
-#ifndef __AVX512F__
+#ifndef __AVX512VNNI__
 #error "compile this file with the flags of its folder"
 #endif
 

@@ -2,7 +2,7 @@
  * are keys, so each is one fma chain; several tiles and rows hide its latency. Values: lanes are the
  * head's values, keys follow in order. Keys past a row's last are computed with whatever the cache
  * holds there and then dropped: their weight is set to zero and their value is never touched. */
-#ifndef __AVX512F__
+#ifndef __AVX512VNNI__
 #error "compile this file with the flags of its folder"
 #endif
 

@@ -1,5 +1,5 @@
 /* f32_to_f16, f16_to_f32 and kv_write_f16. */
-#ifndef __AVX512F__
+#ifndef __AVX512VNNI__
 #error "compile this file with the flags of its folder"
 #endif
 

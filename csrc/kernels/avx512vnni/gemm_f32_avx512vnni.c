@@ -1,6 +1,6 @@
 /* gemm_f32_*: lanes are rows of W; each output is one chain of fma in k order. Several chains run at
  * once (tiles of W times rows of X) to hide the latency of an fma. */
-#ifndef __AVX512F__
+#ifndef __AVX512VNNI__
 #error "compile this file with the flags of its folder"
 #endif
 

@@ -1,7 +1,7 @@
 /* rms_norm, layer_norm and softmax: the sixteen partial sums are the lanes of one register. A tail is
  * loaded with zeros in the lanes that do not exist, and those lanes are left out of the sums, so that
  * they keep their sign of zero. */
-#ifndef __AVX512F__
+#ifndef __AVX512VNNI__
 #error "compile this file with the flags of its folder"
 #endif
 

@@ -1,5 +1,5 @@
 /* quantize_act_q8: a block is two registers. */
-#ifndef __AVX512F__
+#ifndef __AVX512VNNI__
 #error "compile this file with the flags of its folder"
 #endif
 

@@ -1,6 +1,6 @@
 /* rope: eight pairs a register. fmaddsub subtracts in even lanes and adds in odd ones, which is
  * exactly y0 = fma(x0, c, -(x1 s)) and y1 = fma(x0, s, x1 c). */
-#ifndef __AVX512F__
+#ifndef __AVX512VNNI__
 #error "compile this file with the flags of its folder"
 #endif
 
