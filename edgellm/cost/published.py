@@ -7,24 +7,14 @@ from __future__ import annotations
 
 import statistics
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
 
-import numpy as np
-
+from .fit import Observation, fit_device
 from .load import load_device, load_model
-from .profile import Constant, DeviceProfile, ModelProfile
-from .roofline import step_time_s
-
-#: Parameter that a table may fit -> the constants of a device that it stands for, and whether it is a rate.
-FITTED: Mapping[str, tuple[tuple[str, ...], bool]] = {
-    "bandwidth": (("bandwidth_decode_bytes_per_s", "bandwidth_prefill_bytes_per_s"), True),
-    "layer_overhead": (("layer_overhead_s",), False),
-    "ops": (("ops_per_s",), True),
-    "attention": (("attention_ops_per_s",), True),
-}
+from .profile import DeviceProfile, ModelProfile
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,53 +89,15 @@ def published_datasets() -> tuple[Dataset, ...]:
 def predict(dataset: Dataset) -> tuple[Prediction, ...]:
     """Predict every row, with the shipped profile and with one fitted to the calibrating rows."""
     device = load_device(dataset.device)
-    fitted = fit(device, dataset.rows, dataset.fits) if dataset.fits else None
+    points = [_observation(row) for row in dataset.rows]
+    fitted: DeviceProfile | None = None
+    if dataset.fits:
+        used = [point for point, row in zip(points, dataset.rows, strict=True) if row.calibrates]
+        fitted = fit_device(device, used, dataset.fits)
     return tuple(
-        Prediction(row, _time_s(row, device), None if fitted is None else _time_s(row, fitted))
-        for row in dataset.rows
+        Prediction(row, point.predict_s(device), None if fitted is None else point.predict_s(fitted))
+        for row, point in zip(dataset.rows, points, strict=True)
     )
-
-
-def fit(device: DeviceProfile, rows: Iterable[Row], names: tuple[str, ...]) -> DeviceProfile:
-    """Return the device with the named parameters fitted to the rows that calibrate.
-
-    The time of a step is linear in seconds per layer and in the inverse of each rate once it is known which
-    of reading and computing takes longer; so this is least squares on relative errors, repeated until that
-    choice stands. A parameter that would come out negative stays as it was.
-
-    Raises
-    ------
-    ValueError
-        If fewer rows calibrate than parameters are asked for, or a parameter is unknown.
-    """
-    used = [row for row in rows if row.calibrates]
-    if len(used) < len(names):
-        raise ValueError(f"{len(names)} parameters need as many calibrating rows, got {len(used)}")
-    free = list(names)
-    current = device
-    for _ in range(20):
-        base = [_time_s(row, current) for row in used]
-        units = [_get(current, name) for name in free]
-        # the time is a sum of terms, each proportional to one parameter: a small change gives the term
-        step = 1e-6
-        terms = np.array(
-            [
-                [
-                    (_time_s(row, _set(current, name, unit * (1 + step))) - t) / (t * step)
-                    for name, unit in zip(free, units, strict=True)
-                ]
-                for row, t in zip(used, base, strict=True)
-            ]
-        )
-        want = np.array([row.seconds / t - 1.0 for row, t in zip(used, base, strict=True)])
-        change, *_ = np.linalg.lstsq(terms, want, rcond=1e-9)
-        following = current
-        for name, unit, delta in zip(free, units, change.tolist(), strict=True):
-            following = _set(following, name, unit * min(max(1.0 + delta, 0.2), 5.0))
-        current = following
-        if np.all(np.abs(change) < 1e-9):
-            break
-    return current
 
 
 def calibration_table() -> str:
@@ -197,7 +149,8 @@ def _ms(seconds: float) -> str:
 
 
 def _percent(ratio: float, sign: str = "+") -> str:
-    return f"{100 * ratio:{sign}.1f} %"
+    text = f"{100 * ratio:{sign}.1f}"
+    return ("0.0" if float(text) == 0 else text) + " %"  # no sign where it rounds to nothing
 
 
 def _dataset(entry: Mapping[str, Any]) -> Dataset:
@@ -229,14 +182,17 @@ def _row(raw: Mapping[str, Any]) -> Row:
     )
 
 
-def _time_s(row: Row, device: DeviceProfile) -> float:
-    """Predict the time of a row."""
-    model = _shard(load_model(row.model), row.shard)
-    if row.weight_bytes is not None:
-        # a file of other size than its storage type says: scale the bandwidth instead
-        factor = model.active_bytes(row.quant, row.head) / row.weight_bytes
-        device = _set(device, "bandwidth", _get(device, "bandwidth") / factor)
-    return step_time_s(model, row.quant, device, [row.tokens], [row.context], kv=row.kv, head=row.head)
+def _observation(row: Row) -> Observation:
+    return Observation(
+        model=_shard(load_model(row.model), row.shard),
+        quant=row.quant,
+        tokens=row.tokens,
+        context=row.context,
+        seconds=row.seconds,
+        kv=row.kv,
+        head=row.head,
+        read_bytes=row.weight_bytes,
+    )
 
 
 def _shard(model: ModelProfile, n: int) -> ModelProfile:
@@ -250,17 +206,3 @@ def _shard(model: ModelProfile, n: int) -> ModelProfile:
         ffn=model.ffn // n,
         vocab=model.vocab // n,
     )
-
-
-def _get(device: DeviceProfile, name: str) -> float:
-    """Return a parameter as seconds per something, so that time is linear in it."""
-    keys, rate = FITTED[name]
-    value: float = getattr(device, keys[0]).value
-    return 1.0 / value if rate else max(value, 1e-9)
-
-
-def _set(device: DeviceProfile, name: str, seconds_per: float) -> DeviceProfile:
-    keys, rate = FITTED[name]
-    value = 1.0 / seconds_per if rate else seconds_per
-    constants = {key: Constant(value, getattr(device, key).unit, "fitted") for key in keys}
-    return replace(device, **constants)  # type: ignore[arg-type]  # the keys are those of Constants

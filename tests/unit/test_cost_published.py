@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from edgellm import cost
-from edgellm.cost.published import Row, calibration_table, fit, predict, published_datasets
+from edgellm.cost.fit import Observation, fit_device
+from edgellm.cost.published import calibration_table, predict, published_datasets
 
 DOC = Path(__file__).parents[2] / "docs" / "calibration.md"
 
@@ -41,21 +42,23 @@ def test_fit_recovers_the_parameters_that_made_the_times() -> None:
         attention_ops_per_s=cost.Constant(3e9, "", ""),
     )
 
-    def row(model: str, tokens: int, context: int) -> Row:
-        time_s = cost.step_time_s(cost.load_model(model), "q4_0", truth, [tokens], [context])
-        return Row(
-            model, model, "q4_0", "ttft_ms", 1000 * time_s, tokens, context, "f16", None, 1, None, True
-        )
+    def point(model: str, tokens: int, context: int) -> Observation:
+        profile = cost.load_model(model)
+        time_s = cost.step_time_s(profile, "q4_0", truth, [tokens], [context])
+        return Observation(profile, "q4_0", tokens, context, time_s)
 
-    rows = [
-        row("smollm2-135m", 1, 10),
-        row("smollm2-135m", 1, 2000),
-        row("qwen2.5-0.5b", 1, 10),
-        row("qwen2.5-0.5b", 300, 0),
+    points = [
+        point("smollm2-135m", 1, 10),
+        point("smollm2-135m", 1, 2000),
+        point("qwen2.5-0.5b", 1, 10),
+        point("qwen2.5-0.5b", 300, 0),
     ]
     names = ("bandwidth", "layer_overhead", "ops", "attention")
-    got = fit(pi, rows, names)
+    got = fit_device(pi, points, names)
     for key in ("bandwidth_decode_bytes_per_s", "layer_overhead_s", "ops_per_s", "attention_ops_per_s"):
         assert getattr(got, key).value == pytest.approx(getattr(truth, key).value, rel=1e-3)
-    with pytest.raises(ValueError, match="4 parameters need as many calibrating rows"):
-        fit(pi, rows[:3], names)
+    assert max(abs(p.error(got)) for p in points) <= 1e-4
+    with pytest.raises(ValueError, match="4 parameters need as many observations"):
+        fit_device(pi, points[:3], names)
+    with pytest.raises(ValueError, match="unknown parameter 'speed'"):
+        fit_device(pi, points, ["speed"])

@@ -1,0 +1,248 @@
+"""Calibration against a fake engine whose clock is a roofline: what comes out must be what went in."""
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgellm import cost
+from edgellm.cost import calibrate as under_test
+from edgellm.cost import machine
+from edgellm.cost.calibrate import Calibration, calibrate, profile_toml, write_profile
+from edgellm.cost.probe import PROBE, PROBE_QUANT, write_probe
+
+SMOL = cost.load_model("smollm2-135m")
+QUANT = "q4_1"
+
+
+def _truth(threads: int) -> cost.DeviceProfile:
+    def rate(value: float) -> cost.Constant:
+        return cost.Constant(value, "", "truth")
+
+    return replace(
+        cost.load_device("n100-mini-pc"),
+        bandwidth_decode_bytes_per_s=rate(4e9 * threads),
+        bandwidth_prefill_bytes_per_s=rate(4e9 * threads),
+        ops_per_s=rate(3e10 * threads),
+        attention_ops_per_s=rate(2e9 * threads),
+        layer_overhead_s=rate(3e-5),
+        host_overhead_s=rate(0.0),
+    )
+
+
+class FakeClock:
+    """Seconds that only the fake engine moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+class FakeModel:
+    """A model that takes the time the roofline says."""
+
+    def __init__(
+        self, clock: FakeClock, shape: cost.ModelProfile, quant: str, threads: int, context: int
+    ) -> None:
+        self.clock, self.shape, self.quant, self.device = clock, shape, quant, _truth(threads)
+        self.config = SimpleNamespace(
+            layers=shape.layers, width=shape.width, heads=shape.heads, kv_heads=shape.kv_heads,
+            head_dim=shape.head_dim, ffn=shape.ffn, vocab=shape.vocab, tied=shape.tied, context=context,
+        )  # fmt: skip
+        self.length = self.limit = 0
+        self.closed = False
+
+    def plan(self, context: int) -> Any:
+        return SimpleNamespace(weights_bytes=self.shape.weight_bytes(self.quant))
+
+    def session(self, context: int) -> "FakeModel":
+        self.length, self.limit = 0, context
+        return self
+
+    def eval(self, ids: Sequence[int], logits: str = "last") -> Any:
+        assert len(ids) > 0
+        assert self.length + len(ids) <= self.limit, "more tokens than the session holds"
+        assert all(0 <= i < self.shape.vocab for i in ids)
+        self.clock.now += cost.step_time_s(self.shape, self.quant, self.device, [len(ids)], [self.length])
+        self.length += len(ids)
+        return np.zeros(self.shape.vocab, np.float32)
+
+    def truncate(self, length: int) -> None:
+        assert 0 <= length <= self.length
+        self.length = length
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    clock = FakeClock()
+    monkeypatch.setattr(under_test.time, "perf_counter", clock.perf_counter)
+    monkeypatch.setattr(machine, "memcpy_bytes_per_s", lambda: (5e9, 4e9, 6e9))
+    monkeypatch.setattr(machine, "storage_bytes_per_s", lambda path: None)
+    monkeypatch.setattr(machine, "rapl_counters", lambda: ())
+    return clock
+
+
+def _run(clock: FakeClock, *, context: int = 8192, **more: Any) -> tuple[Calibration, list[FakeModel]]:
+    models: list[FakeModel] = []
+
+    def load(path: str, threads: int) -> FakeModel:
+        probe = path.endswith("probe.gguf")
+        shape, quant = (PROBE, PROBE_QUANT) if probe else (SMOL, QUANT)
+        models.append(FakeModel(clock, shape, quant, threads, context))
+        return models[-1]
+
+    return calibrate("/models/smol.gguf", load, threads=more.pop("threads", 4), **more), models
+
+
+def test_calibrate_recovers_the_machine_behind_the_times(clock: FakeClock) -> None:
+    result, models = _run(clock)
+    truth = _truth(4)
+    for key in (
+        "bandwidth_decode_bytes_per_s",
+        "bandwidth_prefill_bytes_per_s",
+        "ops_per_s",
+        "attention_ops_per_s",
+        "layer_overhead_s",
+    ):
+        assert getattr(result.profile, key).value == pytest.approx(getattr(truth, key).value, rel=0.02), key
+    assert sorted(result.held_out) == ["decode at 200", "prefill of 64"]
+    assert all(abs(error) <= 0.01 for error in [*result.held_out.values(), *result.fitted.values()])
+    assert {p.threads for p in result.points} == {1, 4}
+    assert all(model.closed for model in models)
+
+
+@pytest.mark.parametrize("context", [64, 128, 512])
+def test_calibrate_stays_within_a_short_context(clock: FakeClock, context: int) -> None:
+    result, _ = _run(clock, context=context)
+    assert all(p.context + p.tokens <= context for p in result.points)
+
+
+def test_calibrate_on_a_slow_machine_takes_shorter_prompts(clock: FakeClock) -> None:
+    quick, _ = _run(clock)
+    before = clock.now
+    slow, _ = _run(clock, budget_s=2.0)
+    assert clock.now - before <= 8.0
+    assert max(p.tokens for p in slow.points) < max(p.tokens for p in quick.points)
+
+
+def test_calibrate_says_what_is_guessed(clock: FakeClock) -> None:
+    result, _ = _run(clock)
+    guessed = {key for key, constant in result.profile.constants() if constant.guess}
+    assert {"idle_w", "active_w", "storage_bytes_per_s", "price_usd", "host_overhead_s"} <= guessed
+    told, _ = _run(clock, idle_w=3.0, active_w=9.0, price_usd=50.0)
+    constants = dict(told.profile.constants())
+    assert (constants["idle_w"].value, constants["active_w"].value) == (3.0, 9.0)
+    assert not constants["idle_w"].guess
+    assert not constants["price_usd"].guess
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"budget_s": 0.0}, "budget"),
+        ({"threads": 0}, "threads"),
+        ({"idle_w": -1.0}, "idle power must be positive"),
+        ({"idle_w": 9.0, "active_w": 3.0}, "below idle power"),
+    ],
+)
+def test_calibrate_with_bad_numbers_fails_before_it_measures(
+    clock: FakeClock, more: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        _run(clock, **more)
+    assert clock.now == 0.0
+
+
+def test_profile_written_is_read_back_as_this_machine(
+    clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(cost.ProfileError, match="run: edgellm calibrate"):
+        cost.load_device("this-machine")
+    result, _ = _run(clock, stamp={"numerics": "1", "odd": 'quote " \\ \x7f 中'})
+    path = write_profile(result.profile)
+    assert path == tmp_path / "edgellm" / "profiles" / "this-machine.toml"
+    back = cost.load_device("this-machine")
+    assert dict(back.constants()) == {
+        key: replace(constant, unit=dict(back.constants())[key].unit)
+        for key, constant in result.profile.constants()
+    }
+    assert dict(back.stamp) == dict(result.profile.stamp)
+    assert back.stamp["odd"] == 'quote " \\ \x7f 中'
+    assert [p.name for p in path.parent.iterdir()] == ["this-machine.toml"]
+
+
+def test_profile_that_cannot_be_written_leaves_nothing(
+    clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result, _ = _run(clock)
+    target = tmp_path / "mine.toml"
+    target.write_text("before")
+    broken = replace(result.profile, cores=cost.Constant(-1.0, "count", "nobody"))
+    with pytest.raises(cost.ProfileError, match="cores"):
+        write_profile(broken, target)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(under_test.os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_profile(result.profile, target)
+    assert target.read_text() == "before"
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.toml"]
+
+
+def test_profile_toml_is_valid(clock: FakeClock) -> None:
+    result, _ = _run(clock)
+    assert tomllib.loads(profile_toml(result.profile))["name"] == "this-machine"
+
+
+def _counters(*values: int) -> tuple[machine.Counter, ...]:
+    return tuple(machine.Counter(f"package-{i}", value, 1000) for i, value in enumerate(values))
+
+
+def test_watts_follow_the_counters_across_a_wrap() -> None:
+    assert machine.watts_between(_counters(100, 900), _counters(400, 100), 2.0) == pytest.approx(250e-6)
+    assert machine.watts_between((), (), 1.0) is None
+    assert machine.watts_between(_counters(1), _counters(1, 2), 1.0) is None
+
+
+def test_rapl_counters_of_a_folder(tmp_path: Path) -> None:
+    package = tmp_path / "intel-rapl:0"
+    package.mkdir()
+    for name, text in (("name", "package-0\n"), ("energy_uj", "123\n"), ("max_energy_range_uj", "1000\n")):
+        (package / name).write_text(text)
+    (tmp_path / "intel-rapl:1").mkdir()  # unreadable: left out
+    assert machine.rapl_counters(tmp_path) == (machine.Counter("intel-rapl:0 package-0", 123, 1000),)
+    assert machine.rapl_counters(tmp_path / "absent") == ()
+
+
+def test_memcpy_is_positive_and_its_spread_holds_it() -> None:
+    middle, low, high = machine.memcpy_bytes_per_s(repeats=3)
+    assert 0 < low <= middle <= high < 1e13
+
+
+def test_storage_of_an_absent_file_is_unknown(tmp_path: Path) -> None:
+    assert machine.storage_bytes_per_s(str(tmp_path / "absent")) is None
+
+
+def test_probe_is_a_model_that_the_engine_runs(tmp_path: Path) -> None:
+    import edgellm
+
+    path = tmp_path / "probe.gguf"
+    with path.open("wb") as file:
+        write_probe(file)
+    with edgellm.load(str(path), threads=1) as model:
+        for key in ("layers", "width", "heads", "kv_heads", "head_dim", "ffn", "vocab", "tied"):
+            assert getattr(model.config, key) == getattr(PROBE, key), key
+        assert np.all(np.isfinite(model.session(16).eval([5, 6])))
