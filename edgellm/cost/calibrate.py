@@ -23,6 +23,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edgellm._atomic import replacing
+
 from . import machine
 from .fit import Observation, fit_device
 from .load import device_from_mapping, user_profile_dir
@@ -406,17 +408,8 @@ def write_profile(profile: DeviceProfile, path: Path | None = None) -> Path:
     text = profile_toml(profile)
     device_from_mapping(tomllib.loads(text), str(target))
     target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, target)
-    except BaseException:
-        os.unlink(name)
-        raise
+    with replacing(target) as file:
+        file.write(text.encode())
     return target
 
 

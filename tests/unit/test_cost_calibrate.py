@@ -1,5 +1,6 @@
 """Calibration against a fake engine whose clock is a roofline: what comes out must be what went in."""
 
+import os
 import tomllib
 from collections.abc import Sequence
 from dataclasses import replace
@@ -195,7 +196,7 @@ def test_profile_that_cannot_be_written_leaves_nothing(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(under_test.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         write_profile(result.profile, target)
     assert target.read_text() == "before"
