@@ -1,10 +1,14 @@
 """What every test may use: the folder of the repository, and the real model file when it is there."""
 
 import os
+import sys
 from pathlib import Path
 
 import hypothesis
 import pytest
+
+# `from tests.helpers import ...` works however pytest is started; last, so that an installed edgellm wins.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 hypothesis.settings.register_profile("edgellm", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("edgellm")

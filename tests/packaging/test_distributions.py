@@ -1,5 +1,6 @@
 """The sdist and the wheel that a user would get, made in a clean environment from what git tracks."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -105,14 +106,18 @@ def test_wheel_is_one_for_every_python(wheel):
     assert "-cp311-abi3-" in wheel.name
 
 
-def test_wheel_holds_the_testbed_and_the_types(wheel, root):
+def test_wheel_holds_every_file_of_the_package_and_the_testbed(wheel, clone):
     held = names(wheel)
-    for source in (root / "sim").rglob("*.py"):
-        assert "edgellm/" + source.relative_to(root).as_posix() in held
-    for source in (root / "edgellm").rglob("*"):
-        if source.suffix in {".py", ".pyi", ".toml"} or source.name == "py.typed":
-            assert source.relative_to(root).as_posix() in held
-    assert "edgellm/_core.abi3.so" in held
+    for folder, prefix in (("edgellm", ""), ("sim", "edgellm/")):
+        for source in (clone / folder).rglob("*"):
+            if source.is_file() and "__pycache__" not in source.parts:
+                assert prefix + source.relative_to(clone).as_posix() in held
+    assert {"edgellm/_core.abi3.so", "edgellm/py.typed"} <= held
+
+
+def test_wheel_holds_the_simgrid_extension_where_simgrid_is(wheel):
+    here = importlib.util.find_spec("edgellm._sim") is not None
+    assert ("edgellm/_sim.abi3.so" in names(wheel)) == here
 
 
 def test_wheel_holds_nothing_else(wheel):
