@@ -25,8 +25,9 @@ build: .venv/.built
 	@touch $@
 
 .venv/.built: $(SOURCES) .venv/.deps
+	@touch .venv/.building  # a source that changes during the build stays newer than the stamp
 	@tools/setup.sh build
-	@touch $@
+	@mv .venv/.building $@
 
 weights: .venv/.built
 	@tools/setup.sh weights
