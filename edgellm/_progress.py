@@ -40,7 +40,7 @@ class Progress:
         self.title, self.total, self.unit, self.done = title, total, unit, start
         self._shown = shown
         self._next_line_s = time.monotonic() + 1.0
-        self._lines = 0
+        self._told: int | None = None
         self._bar: Any = _tqdm_bar(title, total, unit, start) if shown else None
 
     def advance(self, amount: int) -> None:
@@ -56,7 +56,7 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-        elif self._shown and self._lines > 0:
+        elif self._shown and self._told not in (None, self.done):
             self._line()
         self._shown = False
 
@@ -70,7 +70,7 @@ class Progress:
 
     def _line(self) -> None:
         self._next_line_s = time.monotonic() + 2.0
-        self._lines += 1
+        self._told = self.done
         print(f"{self.title}: {amount_text(self.done, self.total, self.unit)}", file=sys.stderr, flush=True)
 
 

@@ -469,8 +469,8 @@ def resolve(name_or_path: str | os.PathLike[str], *, pull: bool = True) -> Path:
     path = Path(text).expanduser()
     if path.is_file():
         return path
-    if path.is_dir():
-        raise UnknownModelError(f"{text!r} is a folder, not a model file")
+    if path.exists():
+        raise UnknownModelError(f"{text!r} is a {'folder' if path.is_dir() else 'device'}, not a model file")
     if path.name != text or path.suffix:
         raise UnknownModelError(f"there is no file {text!r}")
     known(text)

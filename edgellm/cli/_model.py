@@ -1,0 +1,112 @@
+"""Arguments that `run`, `chat` and `bench` share, and what they mean."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from edgellm.cli._text import json_number
+
+if TYPE_CHECKING:
+    import edgellm
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the model and how it is run."""
+    parser.add_argument("model", help="a GGUF file, a known name such as smollm2-135m, or an https address")
+    parser.add_argument("--isa", help="use no kernel above this instruction set (see `edgellm doctor`)")
+    parser.add_argument("--max-bytes", type=int, metavar="N", help="refuse to use more memory than this")
+
+
+def add_generation_arguments(parser: argparse.ArgumentParser, max_tokens: int) -> None:
+    """Add how text is generated."""
+    parser.add_argument("--threads", type=int, metavar="N", help="threads (default: all cores)")
+    parser.add_argument("--context", type=int, metavar="N", help="positions that the cache holds")
+    parser.add_argument(
+        "--max-tokens", type=int, default=max_tokens, metavar="N", help="default: %(default)s"
+    )
+    parser.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0: the likeliest token")
+    parser.add_argument("--top-k", type=int, default=0, metavar="K", help="0: off")
+    parser.add_argument("--top-p", type=float, default=1.0, metavar="P", help="1: off")
+    parser.add_argument("--min-p", type=float, default=0.0, metavar="P", help="0: off")
+    parser.add_argument("--repeat-penalty", type=float, default=1.0, metavar="R", help="1: off")
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same text (default: %(default)s)")
+    parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of streaming")
+
+
+def load(args: argparse.Namespace, threads: int | None) -> "edgellm.Model":
+    """Load the model of the arguments, fetching a known one that is not here."""
+    import edgellm
+    from edgellm import models
+
+    path = models.resolve(args.model)
+    return edgellm.load(path, threads=threads, isa=args.isa, max_bytes=args.max_bytes)
+
+
+def generation(args: argparse.Namespace) -> dict[str, Any]:
+    """Keyword arguments for `edgellm.Model.stream` and its kin."""
+    names = (
+        "max_tokens", "temperature", "top_k", "top_p", "min_p", "repeat_penalty", "seed", "stop", "context",
+    )  # fmt: skip
+    return {name: getattr(args, name) for name in names}
+
+
+def show(pieces: Iterator[str]) -> Any:
+    """Write pieces of text as they come and return the `edgellm.Completion` at their end.
+
+    On a terminal, characters that would steer it are replaced: a model's text is not to be trusted.
+    """
+    steer = sys.stdout.isatty()
+    while True:
+        try:
+            piece = next(pieces)
+        except StopIteration as end:
+            return end.value
+        if steer:
+            piece = "".join(c if c.isprintable() or c in "\n\t" else "?" for c in piece)
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+
+
+def finish(pieces: Iterator[str]) -> Any:
+    """Run a generation to its end without showing it."""
+    while True:
+        try:
+            next(pieces)
+        except StopIteration as end:
+            return end.value
+
+
+def completion_json(done: Any, **more: Any) -> str:
+    """A completion as one line of JSON."""
+    timings = done.timings
+    return json.dumps(
+        {
+            **more,
+            "text": done.text,
+            "ids": done.ids,
+            "finish_reason": done.finish_reason,
+            "timings": {
+                "prompt_tokens": timings.prompt_tokens,
+                "generated_tokens": timings.generated_tokens,
+                "prefill_s": timings.prefill_s,
+                "decode_s": timings.decode_s,
+                "ttft_s": timings.ttft_s,
+                "tpot_s": json_number(timings.tpot_s),
+            },
+        }
+    )
+
+
+def timings_line(done: Any) -> str:
+    """One line about where the time went."""
+    timings = done.timings
+    parts = [f"{timings.prompt_tokens} tokens read in {timings.prefill_s:.2f} s"]
+    if timings.generated_tokens > 1 and timings.decode_s > 0:
+        rate = (timings.generated_tokens - 1) / timings.decode_s
+        parts.append(f"{timings.generated_tokens} written at {rate:.1f} per second")
+    else:
+        parts.append(f"{timings.generated_tokens} written")
+    return f"[{', '.join(parts)}, ended by {done.finish_reason}]"
