@@ -55,7 +55,7 @@ def main() -> int:
             return status
         print(f"({time.monotonic() - begun:.0f} s)", flush=True)
     print(
-        f"\nDone in {time.monotonic() - started:.0f} s. The report, one file that works offline: {OUT / 'report.html'}"
+        f"\nDone in {time.monotonic() - started:.0f} s. Open {OUT / 'report.html'}: one file, works offline."
     )
     print("Next: change scenarios/smart_home.toml, or write a strategy: notebooks/01-first-study.ipynb")
     return 0
