@@ -95,11 +95,22 @@ def small() -> Vocab:
 
 
 @cache
+def fields(path: Path) -> dict[str, Any]:
+    """The metadata of a GGUF file, read by the `gguf` package."""
+    return dict(GGUFReader(path).fields)
+
+
+@cache
 def of_file(path: Path) -> Vocab:
-    """The vocabulary of a GGUF file, read by the `gguf` package."""
-    fields = GGUFReader(path).fields
-    parts = [fields[f"tokenizer.ggml.{key}"].contents() for key in ("tokens", "token_type", "merges")]
-    return Vocab(*parts)
+    """The vocabulary of a GGUF file."""
+    keys = ("tokens", "token_type", "merges")
+    return Vocab(*(fields(path)[f"tokenizer.ggml.{key}"].contents() for key in keys))
+
+
+@cache
+def real(path: Path) -> core.Tokenizer:
+    """Our tokenizer of the SmolLM2 file."""
+    return of_file(path).ours(bos=1, eos=2)
 
 
 def texts(count: int, seed: int) -> list[str]:
