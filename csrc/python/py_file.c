@@ -17,7 +17,7 @@ static const uint64_t MAX_HEADER_BYTES = UINT64_C(1) << 29;
 
 static el_status fail(el_error *err, el_status status, const char *what, const char *path)
 {
-    snprintf(err->text, sizeof err->text, "%.160s: %s", path, what);
+    snprintf(err->text, sizeof err->text, "%.160s: %.90s", path, what);
     return status;
 }
 
