@@ -30,6 +30,19 @@ class Sampling:
     seed: int = 0
 
 
+class Options(TypedDict, total=False):
+    """Keyword arguments of `edgellm.Model.generate` that `stream` and `chat` take too."""
+
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    repeat_penalty: float
+    seed: int
+    stop: str | Sequence[str]
+    context: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class Timings:
     """Where the time of one generation went. All in seconds of wall time."""
@@ -194,16 +207,8 @@ def _run(
     return Completion("".join(pieces), out, timings, reason)
 
 
-def generate(
-    model: Model,
-    ids: list[int],
-    max_tokens: int,
-    sampling: Sampling,
-    stop: str | Sequence[str],
-    context: int | None,
-) -> Completion:
-    """Run `stream` to its end."""
-    steps = stream(model, ids, max_tokens, sampling, stop, context)
+def drain(steps: Generator[str, None, Completion]) -> Completion:
+    """Run a stream to its end."""
     while True:
         try:
             next(steps)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any
-
-import numpy as np
+from typing import Any, Unpack
 
 from edgellm import _core
-from edgellm.generation import ChatCompletion, Completion, Sampling, generate, stream
+from edgellm.generation import ChatCompletion, Completion, Options, Sampling, drain, stream
 from edgellm.session import Session
 from edgellm.shape import ModelConfig, Plan
 
@@ -200,30 +199,26 @@ class Model:
         """
         sampling = Sampling(temperature, top_k, top_p, min_p, repeat_penalty, seed)
         ids = self._ids(prompt, parse_special)
-        return generate(self, ids, max_tokens, sampling, stop, context)
+        return drain(stream(self, ids, max_tokens, sampling, stop, context))
+
+    def _stream(self, ids: list[int], max_tokens: int, options: Options) -> Generator[str, None, Completion]:
+        rest: dict[str, Any] = dict(options)
+        stop, context = rest.pop("stop", ()), rest.pop("context", None)
+        return stream(self, ids, max_tokens, Sampling(**rest), stop, context)
 
     def stream(
         self,
         prompt: Prompt,
         max_tokens: int = 256,
-        temperature: float = 0.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        min_p: float = 0.0,
-        repeat_penalty: float = 1.0,
-        seed: int = 0,
-        stop: str | Sequence[str] = (),
-        context: int | None = None,
         parse_special: bool = False,
+        **options: Unpack[Options],
     ) -> Iterator[str]:
         """As `generate`, piece by piece: yields text as soon as it is sure.
 
         The pieces joined are `generate(...).text`. Closing the iterator ends the generation. The
         generator's return value (`StopIteration.value`, `yield from`) is the `Completion`.
         """
-        sampling = Sampling(temperature, top_k, top_p, min_p, repeat_penalty, seed)
-        ids = self._ids(prompt, parse_special)
-        return stream(self, ids, max_tokens, sampling, stop, context)
+        return self._stream(self._ids(prompt, parse_special), max_tokens, options)
 
     def _chat_ids(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
         from edgellm.chat import encode_chat
@@ -236,14 +231,7 @@ class Model:
         self,
         messages: Sequence[Mapping[str, Any]],
         max_tokens: int = 512,
-        temperature: float = 0.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        min_p: float = 0.0,
-        repeat_penalty: float = 1.0,
-        seed: int = 0,
-        stop: str | Sequence[str] = (),
-        context: int | None = None,
+        **options: Unpack[Options],
     ) -> ChatCompletion:
         """Answer a conversation, rendered by the model's own chat template.
 
@@ -253,8 +241,8 @@ class Model:
         ----------
         messages : sequence of {"role": ..., "content": ...}
             Roles as the template knows them: "system", "user", "assistant".
-        max_tokens, temperature, top_k, top_p, min_p, repeat_penalty, seed, stop, context
-            As `generate`.
+        max_tokens, **options
+            As `generate`: temperature, top_k, top_p, min_p, repeat_penalty, seed, stop, context.
 
         Returns
         -------
@@ -268,26 +256,17 @@ class Model:
         ContextError
             If the conversation does not fit in the context.
         """
-        sampling = Sampling(temperature, top_k, top_p, min_p, repeat_penalty, seed)
-        done = generate(self, self._chat_ids(messages), max_tokens, sampling, stop, context)
+        done = drain(self._stream(self._chat_ids(messages), max_tokens, options))
         return ChatCompletion(done.text, done.ids, done.timings, done.finish_reason)
 
     def stream_chat(
         self,
         messages: Sequence[Mapping[str, Any]],
         max_tokens: int = 512,
-        temperature: float = 0.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        min_p: float = 0.0,
-        repeat_penalty: float = 1.0,
-        seed: int = 0,
-        stop: str | Sequence[str] = (),
-        context: int | None = None,
+        **options: Unpack[Options],
     ) -> Iterator[str]:
         """As `chat`, piece by piece; see `stream`."""
-        sampling = Sampling(temperature, top_k, top_p, min_p, repeat_penalty, seed)
-        return stream(self, self._chat_ids(messages), max_tokens, sampling, stop, context)
+        return self._stream(self._chat_ids(messages), max_tokens, options)
 
     def perplexity(self, text: Prompt, context: int | None = None) -> float:
         """exp of the mean negative log-probability per scored token.
@@ -321,9 +300,9 @@ class Model:
         for start in range(0, len(ids), size):
             session.truncate(0)
             logprob, _, _ = session.score(ids[start : start + size])
-            total += float(np.add.reduce(logprob))
+            total += math.fsum(logprob)  # exact, so that the sum is the same on every machine
             scored += len(logprob)
-        return float(np.exp(-total / scored))
+        return math.exp(-total / scored)
 
 
 def _check_kv(kv: str) -> None:
