@@ -150,12 +150,8 @@ EL_INLINE void block(group *g, size_t rows, size_t d, size_t first, float scale,
     }
     add_rows(g, 0, rows, d, 0, least, v);
     for (size_t r = 0; r < rows; r++) {
-        if (g->count[r] > least && least > 0) add_rows(g, r, 1, d, least, g->count[r], v);
-    }
-    if (least > 0) return;
-    for (size_t r = 0; r < rows; r++) {  // the factor has been applied above
-        g->c[r] = 1.0f;
-        if (g->count[r] > 0) add_rows(g, r, 1, d, 0, g->count[r], v);
+        if (least == 0) g->c[r] = 1.0f;  // the factor has been applied above
+        if (g->count[r] > least) add_rows(g, r, 1, d, least, g->count[r], v);
     }
 }
 
