@@ -1,0 +1,177 @@
+"""``edgellm simulate``: compare deployment strategies on a scenario."""
+
+import argparse
+import importlib
+import importlib.util
+import json
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgellm.cli import UsageError
+
+if TYPE_CHECKING:
+    from edgellm.sim.study import Study
+
+NAME = "simulate"
+HELP = "simulate a fleet of devices and compare where the model should run"
+DEFAULT = "local,gateway,cloud,cascade"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``edgellm simulate``."""
+    parser.add_argument("scenario", help="a scenario in TOML; docs/scenario.md describes it")
+    parser.add_argument(
+        "--strategies",
+        metavar="NAMES",
+        help=f"built-in strategies, also cascade(threshold=0.6); default: the scenario's, else {DEFAULT}",
+    )
+    parser.add_argument(
+        "--strategy",
+        metavar="FILE.py:CLASS",
+        action="append",
+        default=[],
+        help="a strategy of your own, in addition; may be repeated",
+    )
+    parser.add_argument(
+        "--models", metavar="NAMES", help="model variants to try each strategy with, with commas"
+    )
+    parser.add_argument("--seeds", metavar="N", help="how many seeds (1 to N), or a list with commas")
+    parser.add_argument("--workers", type=int, default=2, help="simulations at once (default 2)")
+    parser.add_argument(
+        "--quality",
+        choices=("measure", "cached", "refresh", "off"),
+        default="measure",
+        help="run the models on a text, only look up what was measured before, measure anew, or leave it out",
+    )
+    parser.add_argument("--cache-dir", metavar="DIR", help="where measurements of quality are kept")
+    parser.add_argument(
+        "--out", metavar="FILE.parquet", help="write one row per request, and everything else, here"
+    )
+    parser.add_argument(
+        "--report", metavar="FILE.html", help="write the report here: one file, readable offline"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON (NaN as null, infinite as the text inf)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run ``edgellm simulate``; prints the table, and where the files are."""
+    from edgellm import sim
+    from edgellm.sim.evaluation import split_specs
+    from edgellm.sim.extras import require
+
+    if args.workers < 1:
+        raise UsageError(f"--workers must be at least 1, got {args.workers}")
+    seeds = _seeds(args.seeds)
+    if args.out:  # what is missing is said before the work, not after it
+        require("pyarrow.parquet")
+    if args.report:
+        require("matplotlib.figure")
+    scenario = sim.load_scenario(args.scenario)
+    strategies: list[Any] | None = split_specs(args.strategies) if args.strategies else None
+    if strategies is None and not args.strategy and not scenario.study.strategies:
+        strategies = split_specs(DEFAULT)
+    if args.strategy:
+        given = strategies if strategies is not None else list(scenario.study.strategies)
+        strategies = [*given, *(load_strategy(spec) for spec in args.strategy)]
+    study = sim.evaluate(
+        scenario,
+        strategies,
+        seeds,
+        workers=args.workers,
+        quality=args.quality,
+        cache_dir=args.cache_dir,
+        models=split_specs(args.models) if args.models else None,
+    )
+    if not study.runs:
+        print("edgellm: interrupted before a run had ended", file=sys.stderr)
+        return 130
+    out = study.save(args.out) if args.out else None
+    report = study.report(args.report) if args.report else None
+    if args.json:
+        print(json.dumps(_as_json(study, out, report), allow_nan=False))
+    else:
+        print(study.summary())
+        for what, path in (("results", out), ("report", report)):
+            if path is not None:
+                print(f"{what}: {path}")
+    if study.interrupted:
+        print(f"edgellm: interrupted; {len(study.runs)} finished runs were kept", file=sys.stderr)
+        return 130
+    return 0
+
+
+def load_strategy(spec: str) -> Any:
+    """Import a strategy class from a file.
+
+    Parameters
+    ----------
+    spec : str
+        "path.py:Class".
+
+    Returns
+    -------
+    type
+        A subclass of `edgellm.sim.Strategy`.
+
+    Raises
+    ------
+    UsageError
+        If `spec` has no class.
+    ValueError
+        If there is no such file or class, the file raises, or the class is no strategy.
+    """
+    base: Any = importlib.import_module("edgellm.sim.strategy").Strategy
+
+    path, colon, name = spec.rpartition(":")
+    if not colon or not path or not name:
+        raise UsageError(f"--strategy {spec!r}: expected FILE.py:CLASS")
+    if not Path(path).is_file():
+        raise ValueError(f"--strategy: there is no file {path!r}")
+    module_spec = importlib.util.spec_from_file_location(f"edgellm_user_{Path(path).stem}", path)
+    if module_spec is None or module_spec.loader is None:
+        raise ValueError(f"--strategy: {path!r} is no Python file")
+    module = importlib.util.module_from_spec(module_spec)
+    sys.modules[module_spec.name] = module  # dataclasses look their module up there
+    try:
+        module_spec.loader.exec_module(module)
+    except Exception as error:
+        raise ValueError(f"--strategy: {path} raised {type(error).__name__}: {error}") from error
+    found = getattr(module, name, None)
+    if not (isinstance(found, type) and issubclass(found, base)):
+        classes = [value for value in vars(module).values() if isinstance(value, type)]
+        have = [c.__name__ for c in classes if issubclass(c, base) and c is not base]
+        raise ValueError(f"--strategy: {path} has no strategy {name!r}; it has: {', '.join(have) or 'none'}")
+    return found
+
+
+def _seeds(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--seeds {text!r}: expected a number, or numbers with commas") from None
+    if len(numbers) == 1 and "," not in text:
+        numbers = list(range(1, numbers[0] + 1))
+    if not numbers or min(numbers) < 0:
+        raise UsageError(f"--seeds {text!r}: at least one seed, none negative")
+    return numbers
+
+
+def _as_json(study: "Study", out: Path | None, report: Path | None) -> dict[str, Any]:
+    def plain(value: Any) -> Any:
+        if isinstance(value, float) and not math.isfinite(value):
+            return None if math.isnan(value) else "inf"
+        return value
+
+    return {
+        "rows": [{name: plain(value) for name, value in row.items()} for row in study.rows()],
+        "quality": [q.to_json() | {"confidence": list(q.confidence)} for q in study.qualities.values()],
+        "interrupted": study.interrupted,
+        "out": str(out) if out else None,
+        "report": str(report) if report else None,
+    }
