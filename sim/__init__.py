@@ -8,8 +8,16 @@ A study in four lines::
 
     from edgellm import sim
     study = sim.evaluate("scenarios/smart_home.toml", ["local", "gateway", "cloud", "cascade"], seeds=[1, 2])
-    print(study.table())
+    print(study.summary())
     study.report("report.html")
+
+A strategy of your own is a generator over simulated resources::
+
+    class Mine(sim.Strategy):
+        def handle(self, req, here):
+            yield here.run(sim.Prefill(req.model, req.prompt_tokens))
+            answer = yield here.call("cloud", "generate", req, req.nbytes)
+            req.finish(answer, model=answer.model)
 
 Names are imported when they are first used, so that `import edgellm.sim` needs NumPy only; what else is
 missing then is said in one line that names the command to install it.
@@ -25,12 +33,18 @@ if TYPE_CHECKING:
     from edgellm.sim.quality import Quality, QualityError
     from edgellm.sim.scenario import Scenario, ScenarioError, load_scenario
     from edgellm.sim.strategy import (
+        BUILT_IN,
         Answer,
         Cancelled,
+        Cascade,
+        Cloud,
+        Done,
         Event,
+        Gateway,
         Generate,
         Interrupted,
         LinkDown,
+        Local,
         NodeDown,
         Queue,
         Rejected,
@@ -46,53 +60,39 @@ if TYPE_CHECKING:
     from edgellm.sim.study import Study, StudyError
     from edgellm.sim.work import Compute, Decode, Load, Prefill, Step, Train, Verify
 
-_HOME = {
-    "evaluate": "evaluation",
-    "MissingExtra": "extras",
-    "Quality": "quality",
-    "QualityError": "quality",
-    "Scenario": "scenario",
-    "ScenarioError": "scenario",
-    "load_scenario": "scenario",
-    "Study": "study",
-    "StudyError": "study",
-    **dict.fromkeys(("EngineMissing", "SimulationError", "StrategyError"), "engine.errors"),
-    **dict.fromkeys(("Compute", "Decode", "Load", "Prefill", "Step", "Train", "Verify"), "work"),
-    **dict.fromkeys(
-        (
-            "Answer",
-            "Cancelled",
-            "Event",
-            "Generate",
-            "Interrupted",
-            "LinkDown",
-            "NodeDown",
-            "Queue",
-            "Rejected",
-            "Strategy",
-            "TimedOut",
-            "first",
-            "gather",
-            "race",
-            "sleep",
-            "spawn",
-            "within",
-        ),
-        "strategy",
+_ROOMS = {
+    "engine.errors": ("EngineMissing", "SimulationError", "StrategyError"),
+    "evaluation": ("evaluate",),
+    "extras": ("MissingExtra",),
+    "quality": ("Quality", "QualityError"),
+    "scenario": ("Scenario", "ScenarioError", "load_scenario"),
+    "strategy": (
+        "BUILT_IN", "Answer", "Cancelled", "Cascade", "Cloud", "Done", "Event", "Gateway", "Generate",
+        "Interrupted", "LinkDown", "Local", "NodeDown", "Queue", "Rejected", "Strategy", "TimedOut", "first",
+        "gather", "race", "sleep", "spawn", "within",
     ),
-}
+    "study": ("Study", "StudyError"),
+    "work": ("Compute", "Decode", "Load", "Prefill", "Step", "Train", "Verify"),
+}  # fmt: skip
+_HOME = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = [
+    "BUILT_IN",
     "Answer",
     "Cancelled",
+    "Cascade",
+    "Cloud",
     "Compute",
     "Decode",
+    "Done",
     "EngineMissing",
     "Event",
+    "Gateway",
     "Generate",
     "Interrupted",
     "LinkDown",
     "Load",
+    "Local",
     "MissingExtra",
     "NodeDown",
     "Prefill",

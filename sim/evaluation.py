@@ -276,7 +276,7 @@ def measure_scenario(
                 out |= q.measure(
                     wanted, text, engine=cast(Any, edgellm), mode=mode, cache_dir=cache_dir, tick=bar.update
                 )
-            except (q.QualityError, OSError, ValueError, RuntimeError) as error:
+            except Exception as error:  # whatever it was, the study can do without, and says so
                 why = str(error).splitlines()[0] if str(error) else type(error).__name__
                 warnings.warn(f"quality of {', '.join(names)} was not measured: {why}", stacklevel=3)
                 out |= {n: q.Quality(n, label=f"not measured: {why}") for n in names}

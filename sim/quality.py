@@ -252,8 +252,9 @@ def cache_folder(cache_dir: str | Path | None = None) -> Path:
     """Return where measurements are kept: `cache_dir`, else edgellm/quality under the user's cache folder."""
     if cache_dir is not None:
         return Path(cache_dir)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "edgellm" / "quality"
+    from edgellm import models
+
+    return models.cache_folder().with_name("quality")
 
 
 def file_sha256(path: Path) -> str:

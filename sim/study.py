@@ -160,6 +160,12 @@ class Study:
         row["validation"] = self.strategy_info(key[0])["validation"] or "unvalidated"
         return row
 
+    def summary(self) -> str:
+        """Return the most asked columns of the table as text for a terminal; needs no pandas."""
+        from edgellm.sim.report.text import summary
+
+        return summary(self)
+
     def requests(self) -> "pd.DataFrame":
         """Return one row per request of every run; columns in docs/study.md, "One row per request"."""
         return _frame(self._request_columns())

@@ -23,9 +23,9 @@ from edgellm.sim.report.style import (
     axis_title,
     new_figure,
     scale_axis,
-    short_names,
     tick,
 )
+from edgellm.sim.report.text import short_names
 
 if TYPE_CHECKING:
     from edgellm.sim.study import Study
@@ -55,8 +55,8 @@ def pareto(study: "Study", x: str = "e2e_p95_s", y: str = "energy_per_request_j"
     axes = figure.add_subplot()
     shown = [row for row in rows if not (math.isnan(row[x]) or math.isnan(row[y]))]
     infinite = {
-        "x": scale_axis(axes, "x", [row[x] for row in shown]),
-        "y": scale_axis(axes, "y", [row[y] for row in shown]),
+        "x": scale_axis(axes, "x", _ends(shown, x)),
+        "y": scale_axis(axes, "y", _ends(shown, y)),
     }
     axes.grid(True)
     axes.set_axisbelow(True)
@@ -71,8 +71,7 @@ def pareto(study: "Study", x: str = "e2e_p95_s", y: str = "energy_per_request_j"
             zorder=1,
         )
     for row in shown:
-        # With two seeds Student's t is 12.7 and the bar says nothing; the table has the interval.
-        error = [row.get(f"{name}_ci", math.nan) if row["seeds"] > 2 else math.nan for name in (x, y)]
+        error = [_half(row, name) for name in (x, y)]
         at = _place(row[x], infinite["x"]), _place(row[y], infinite["y"])
         color = look.color(row["strategy"])
         bars = [None if math.isnan(e) else e for e in error]
@@ -88,6 +87,17 @@ def pareto(study: "Study", x: str = "e2e_p95_s", y: str = "energy_per_request_j"
             f"{missing} of {len(rows)} rows have no value here and are not drawn", fontsize=8, color=MUTED
         )
     return figure
+
+
+def _half(row: dict[str, Any], name: str) -> float:
+    # With two seeds Student's t is 12.7 and the bar says nothing; the table has the interval.
+    return float(row.get(f"{name}_ci", math.nan)) if row["seeds"] > 2 else math.nan
+
+
+def _ends(rows: list[dict[str, Any]], name: str) -> list[float]:
+    """Return the values of a column and the ends of their bars that are not below zero."""
+    ends = [row[name] + sign * _half(row, name) for row in rows for sign in (-1, 1)]
+    return [row[name] for row in rows] + [v for v in ends if not math.isnan(v) and v > 0]
 
 
 def _place(value: float, infinite: float | None) -> float:
@@ -171,9 +181,11 @@ def latency(study: "Study", column: str = "e2e_s") -> StudyFigure:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.0f} %"))
         axes.grid(True)
     if len(finite):
-        scale_axis(grid[0][0], "x", [float(np.quantile(finite, 0.002)), float(finite.max())])
+        low, high = float(np.quantile(finite, 0.002)), float(finite.max())
+        scale_axis(grid[0][0], "x", [low, high])
         if grid[0][0].get_xscale() == "log":
-            grid[0][0].xaxis.set_major_locator(LogLocator(base=10, subs=(1.0,), numticks=6))
+            steps = (1.0, 2.0, 5.0) if high < 30 * low else (1.0, 3.0) if high < 300 * low else (1.0,)
+            grid[0][0].xaxis.set_major_locator(LogLocator(base=10, subs=steps, numticks=8))
     figure.supxlabel("seconds since the request arrived", fontsize=9.5)
     figure.supylabel("answered within" if column == "e2e_s" else "first token within", fontsize=9.5)
     if len(look.models) > 1:

@@ -184,11 +184,14 @@ def _result_table(
     study: "Study", columns: Sequence[tuple[str, str, str, Writer]], answers: bool = False
 ) -> str:
     look = Look(study)
+    asked = look.models != [""]
     best = {name: _best(study.rows(), name) for name, *_ in columns}
     rows = []
     for row in study.rows():
         tag = "" if row["validation"] != "unvalidated" else '<br><span class="tag guess">unvalidated</span>'
-        cells = [escape(row["strategy"]) + tag, escape(look.short[row["base_model"]] or "–")]
+        cells = [escape(row["strategy"]) + tag]
+        if asked:
+            cells.append(escape(look.short[row["base_model"]]))
         cells += [_figure_cell(row, name, write, best[name]) for name, _, _, write in columns]
         if answers:
             cells += [
@@ -196,9 +199,9 @@ def _result_table(
                 _label(row["quality_label"] or "–"),
             ]
         rows.append(cells)
-    heads = [("strategy", ""), ("asked model", ""), *((h, u) for _, h, u, _ in columns)]
+    heads = [("strategy", ""), *([("asked model", "")] if asked else []), *((h, u) for _, h, u, _ in columns)]
     heads += [("answered by", ""), ("quality is", "")] if answers else []
-    return html_table(heads, rows, frozenset(range(2, len(columns) + 2)))
+    return html_table(heads, rows, range(1 + asked, 1 + asked + len(columns)))
 
 
 def _best(rows: list[dict[str, Any]], name: str) -> float:
@@ -216,7 +219,7 @@ def _figure_cell(row: dict[str, Any], name: str, write: Callable[[float], str], 
     if row[name] == best and math.isfinite(best):
         text = f'<b class="best">{text}</b>'
     half = row.get(f"{name}_ci", math.nan)
-    if not math.isnan(half) and half > 0:
+    if not math.isnan(half) and half > 5e-4 * abs(row[name]):  # less would show as nothing
         spread = f"{100 * half:.1f}" if write is percent else number(half, 2)
         text += f'<span class="ci row">±{escape(spread)}</span>'
     return text

@@ -6,7 +6,7 @@ pyplot or any global state of matplotlib, so a notebook's own settings stay as t
 
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -17,9 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from edgellm.sim.columns import find
-
-if TYPE_CHECKING:
-    from edgellm.sim.study import Study
+from edgellm.sim.report.text import Names
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5C00", "#444444")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -94,30 +92,8 @@ def new_figure(width: float, height: float) -> StudyFigure:
     return figure
 
 
-def short_names(names: Sequence[str]) -> dict[str, str]:
-    """Return names without the part before a colon where all of them share it.
-
-    Examples
-    --------
-    >>> short_names(["smollm2-135m:q4_0", "smollm2-135m:q8_0"])
-    {'smollm2-135m:q4_0': 'q4_0', 'smollm2-135m:q8_0': 'q8_0'}
-    >>> short_names(["a:q4_0", "b:q4_0"])
-    {'a:q4_0': 'a:q4_0', 'b:q4_0': 'b:q4_0'}
-    """
-    heads = {name.partition(":")[0] for name in names}
-    if len(heads) == 1 and all(":" in name for name in names):
-        return {name: name.partition(":")[2] for name in names}
-    return {name: name for name in names}
-
-
-class Look:
-    """Colour by strategy, marker and dash by default model, and the labels of rows."""
-
-    def __init__(self, study: "Study") -> None:
-        keys = [key for key, _ in study.groups()]
-        self.strategies = list(dict.fromkeys(s for s, _ in keys))
-        self.models = list(dict.fromkeys(m for _, m in keys))
-        self.short = short_names(self.models)
+class Look(Names):
+    """Colour by strategy, marker and dash by default model."""
 
     def color(self, strategy: str) -> str:
         """Return the colour of a strategy."""
@@ -130,10 +106,6 @@ class Look:
     def dash(self, model: str) -> Any:
         """Return the line style of a default model."""
         return DASHES[self.models.index(model) % len(DASHES)]
-
-    def row(self, strategy: str, model: str) -> str:
-        """Return the label of one row of the table."""
-        return f"{strategy}  ·  {self.short[model]}" if self.short[model] else strategy
 
     def handles(self) -> tuple[list[Any], list[Any]]:
         """Return legend entries for strategies and for models."""

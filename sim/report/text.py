@@ -1,9 +1,8 @@
 """Sentences and numbers of a report: what a study shows, and how a number is written."""
 
 import math
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
-
-from edgellm.sim.report.style import Look
 
 if TYPE_CHECKING:
     from edgellm.sim.study import Study
@@ -26,6 +25,36 @@ LIMITS = (
 )
 
 
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """Return names without the part before a colon where all of them share it.
+
+    Examples
+    --------
+    >>> short_names(["smollm2-135m:q4_0", "smollm2-135m:q8_0"])
+    {'smollm2-135m:q4_0': 'q4_0', 'smollm2-135m:q8_0': 'q8_0'}
+    >>> short_names(["a:q4_0", "b:q4_0"])
+    {'a:q4_0': 'a:q4_0', 'b:q4_0': 'b:q4_0'}
+    """
+    heads = {name.partition(":")[0] for name in names}
+    if len(heads) == 1 and all(":" in name for name in names):
+        return {name: name.partition(":")[2] for name in names}
+    return {name: name for name in names}
+
+
+class Names:
+    """Names of a study's rows: strategies and default models in order, and short labels."""
+
+    def __init__(self, study: "Study") -> None:
+        keys = [key for key, _ in study.groups()]
+        self.strategies = list(dict.fromkeys(s for s, _ in keys))
+        self.models = list(dict.fromkeys(m for _, m in keys))
+        self.short = short_names(self.models)
+
+    def row(self, strategy: str, model: str) -> str:
+        """Return the label of one row of the table."""
+        return f"{strategy} · {self.short[model]}" if self.short[model] else strategy
+
+
 def number(value: float, digits: int = 3) -> str:
     """Return a number for people: three significant digits, an infinity sign, a dash for NaN.
 
@@ -38,8 +67,8 @@ def number(value: float, digits: int = 3) -> str:
         return "–"
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
-    if value == 0:
-        return "0"
+    if value == int(value) and abs(value) < 1e6:
+        return f"{value:,.0f}"
     if abs(value) >= 10 ** (digits - 1):
         return f"{value:,.0f}"
     if abs(value) < 1e-4:
@@ -84,7 +113,7 @@ def duration(seconds: float) -> str:
 
 def findings(study: "Study") -> list[str]:
     """Return what the table says, in sentences that name the row and the figure."""
-    rows, look, out = study.rows(), Look(study), []
+    rows, look, out = study.rows(), Names(study), []
 
     def best(column: str, smallest: bool) -> dict[str, Any] | None:
         finite = [row for row in rows if math.isfinite(row[column])]
@@ -131,3 +160,42 @@ def findings(study: "Study") -> list[str]:
             f"{number(low.perplexity_se, 2)} and {number(high.perplexity_se, 2)}."
         )
     return out
+
+
+_SUMMARY: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("served", "served_share", percent),
+    ("in SLO", "slo_attainment", percent),
+    ("TTFT p50 s", "ttft_p50_s", number),
+    ("answer p50 s", "e2e_p50_s", number),
+    ("answer p95 s", "e2e_p95_s", number),
+    ("J/request", "energy_per_request_j", number),
+    ("on device J", "device_energy_per_request_j", number),
+    ("left home B", "left_home_bytes_per_request", number),
+    ("USD/1000", "cost_usd_per_1000", number),
+    ("perplexity", "perplexity", number),
+    ("top-1", "top1_agreement", percent),
+)
+
+
+def summary(study: "Study") -> str:
+    """Return the most asked columns of the table as text for a terminal, and what to keep in mind."""
+    names = Names(study)
+    lines = [["strategy", *(head for head, _, _ in _SUMMARY)]]
+    for row in study.rows():
+        mark = "" if row["validation"] != "unvalidated" else " *"
+        cells = [write(row[column]) for _, column, write in _SUMMARY]
+        lines.append([names.row(row["strategy"], row["base_model"]) + mark, *cells])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    text = []
+    for first, *cells in lines:
+        right = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
+        text.append("  ".join([first.ljust(widths[0]), *right]))
+    text.insert(1, "─" * len(text[0]))
+    if any(row["validation"] == "unvalidated" for row in study.rows()):
+        text.append("* unvalidated: compared with no published measurement")
+    text += [f"{q.variant}: {q.label}" for q in study.qualities.values() if not q.measured]
+    again = sorted({q.label.partition(", ")[2] for q in study.qualities.values() if ", req" in q.label})
+    if again:
+        source = study.meta["quality"]["text"]
+        text.append(f"quality is measured by the engine on {source!r}; some {'; '.join(again)}")
+    return "\n".join(text)
