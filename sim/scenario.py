@@ -31,6 +31,7 @@ from ._build_fleet import build_fleet
 from ._build_workload import CountTokens, build_workload
 from ._schema import SCENARIO_SCHEMA, ScenarioError, Table, resolve_path
 from .fleet import Fleet, Node
+from .quality import BUILT_IN_TEXTS
 from .workload import Workload
 
 __all__ = [
@@ -85,7 +86,7 @@ class Prices:
 class QualitySettings:
     """How the study measures quality: on which text, how many tokens, in windows of which context."""
 
-    text: str | None = None  # a path, or None for the study's own text
+    text: str | None = None  # a built-in text or a path; None for the study's own choice
     tokens: int = 2048
     context: int = 512
     kv: str = "f16"
@@ -309,10 +310,10 @@ def _prices(table: Table) -> Prices:
 
 def _quality(table: Table, base: Path | None) -> QualitySettings:
     text = table.optional_text("text")
-    if text is not None:
+    if text is not None and text not in BUILT_IN_TEXTS:
         path = resolve_path(text, base)
         if not path.is_file():
-            raise table.fail("text", f"no file {path}")
+            raise table.fail("text", f"no file {path}; built in: {', '.join(BUILT_IN_TEXTS)}")
         text = str(path)
     return QualitySettings(
         text=text,
