@@ -32,6 +32,7 @@ from ._build_workload import CountTokens, build_workload
 from ._schema import SCENARIO_SCHEMA, ScenarioError, Table, resolve_path
 from .fleet import Fleet, Node
 from .quality import BUILT_IN_TEXTS
+from .work import Compute, Decode, Load, Prefill, Step, Train, Verify, Work
 from .workload import Workload
 
 __all__ = [
@@ -153,7 +154,7 @@ class Scenario:
         positions = self.context if context is None else context
         return cost.memory_bytes(chosen.profile, chosen.quant, positions, self.kv)
 
-    def work_time_s(self, node: Node, work: Any) -> float:
+    def work_time_s(self, node: Node, work: Work) -> float:
         """Return the seconds that an item of `edgellm.sim.work` takes alone on a node.
 
         Parameters
@@ -169,21 +170,23 @@ class Scenario:
         TypeError
             If `work` is none of these.
         """
-        device, what = node.device, type(work).__name__
-        if what == "Compute":
-            return float(work.ops) / device.ops_per_s.value
-        if what not in ("Prefill", "Decode", "Verify", "Step", "Load", "Train"):
-            raise TypeError(f"{what} is not an item of work")
+        device = node.device
+        if isinstance(work, Compute):
+            return work.ops / device.ops_per_s.value
+        if not isinstance(work, Prefill | Decode | Verify | Step | Load | Train):
+            raise TypeError(f"{type(work).__name__} is not an item of work")
         variant = self.variant(work.model)
         model, quant = variant.profile, variant.quant
-        if what == "Load":
+        if isinstance(work, Load):
             return cost.load_time_s(model, quant, device)
-        if what == "Decode":
+        if isinstance(work, Decode):
             return cost.decode_time_s(model, quant, device, work.tokens, work.context, kv=self.kv)
-        if what == "Step":
+        if isinstance(work, Step):
             return cost.step_time_s(model, quant, device, work.new_tokens, work.contexts, kv=self.kv)
-        if what == "Train":
+        if isinstance(work, Train):
             return 3.0 * cost.prefill_time_s(model, quant, device, work.tokens, 0, kv=self.kv)
+        if isinstance(work, Verify):
+            return cost.verify_time_s(model, quant, device, work.tokens, work.context, kv=self.kv)
         return cost.prefill_time_s(model, quant, device, work.tokens, work.context, kv=self.kv)
 
 

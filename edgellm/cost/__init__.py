@@ -36,6 +36,7 @@ from .roofline import (
     memory_bytes,
     prefill_time_s,
     step_time_s,
+    verify_time_s,
 )
 from .units import UnitError, parse_quantity
 
@@ -66,4 +67,5 @@ __all__ = [
     "prefill_time_s",
     "step_time_s",
     "user_profile_dir",
+    "verify_time_s",
 ]

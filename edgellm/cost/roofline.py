@@ -118,6 +118,27 @@ def prefill_time_s(
     return step_time_s(model, quant, device, (tokens,), (context,), kv=kv)
 
 
+def verify_time_s(
+    model: ModelProfile, quant: str, device: DeviceProfile, tokens: int, context: int, *, kv: str = "f16"
+) -> float:
+    """Return the seconds to check `tokens` drafted tokens in one step, with logits for each of them.
+
+    As prefill, but the head runs once for every token.
+
+    Examples
+    --------
+    >>> from edgellm import cost
+    >>> pi, m = cost.load_device("raspberry-pi-5"), cost.load_model("smollm2-135m")
+    >>> prefill_time_s(m, "q4_0", pi, 32, 9) < verify_time_s(m, "q4_0", pi, 32, 9)
+    True
+    """
+    _check_tokens(tokens, context)
+    if tokens == 0:
+        return 0.0
+    fixed_s, host_s = _fixed_s(model, quant, device, tokens, tokens, tokens == 1, None)
+    return fixed_s + tokens * (context + tokens / 2) * attention_s_per_position(model, device, kv) + host_s
+
+
 def decode_time_s(
     model: ModelProfile, quant: str, device: DeviceProfile, tokens: int, context: int, *, kv: str = "f16"
 ) -> float:
@@ -169,14 +190,14 @@ def _fixed_s(
     quant: str,
     device: DeviceProfile,
     tokens: int,
-    sequences: int,
+    heads: int,
     decode: bool,
     head: str | None,
 ) -> tuple[float, float]:
-    """Return the part of a step that does not depend on the context, and the host's part."""
+    """Return what does not depend on the context, and the host's part; the head runs `heads` times."""
     rate = device.bandwidth_decode_bytes_per_s if decode else device.bandwidth_prefill_bytes_per_s
     read_s = model.active_bytes(quant, head) / rate.value
-    ops = 2.0 * (model.body_matrix_params * tokens + model.embedding_params * sequences)
+    ops = 2.0 * (model.body_matrix_params * tokens + model.embedding_params * heads)
     compute_s = ops / device.ops_per_s.value
     return model.layers * device.layer_overhead_s.value + max(read_s, compute_s), device.host_overhead_s.value
 

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgellm import cost
 from edgellm.sim.scenario import Scenario, ScenarioError, load_scenario
+from edgellm.sim.work import Compute, Decode, Load, Prefill, Step, Train, Verify
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
 FIRST = SCENARIOS / "first_steps.toml"
@@ -189,3 +191,22 @@ def test_scenario_nodes_and_routes(data: dict[str, Any]) -> None:
     assert fleet.resolve("home4/device-1", "cloud").name == "cloud/server"
     assert fleet.resolve("home4/device-1", "gateway").name == "home4/gateway"
     assert fleet.resolve("home4/device-1", "home9/gateway").name == "home9/gateway"
+
+
+def test_scenario_work_takes_the_time_of_the_roofline(data: dict[str, Any]) -> None:
+    scenario = load_scenario(data)
+    node = scenario.fleet.node("home0/gateway")
+    name = "smollm2-135m:q8_0"
+    model, device = scenario.variant(name).profile, node.device
+    took = scenario.work_time_s
+    assert took(node, Prefill(name, 40, 8)) == cost.prefill_time_s(model, "q8_0", device, 40, 8)
+    assert took(node, Decode(name, 9, 40)) == cost.decode_time_s(model, "q8_0", device, 9, 40)
+    assert took(node, Step(name, (1, 5), (7, 0))) == cost.step_time_s(model, "q8_0", device, [1, 5], [7, 0])
+    assert took(node, Verify(name, 5, 40)) > took(node, Prefill(name, 5, 40))
+    assert took(node, Load(name)) == model.weight_bytes("q8_0") / device.storage_bytes_per_s.value
+    assert took(node, Train(name, 64)) == 3 * took(node, Prefill(name, 64))
+    assert took(node, Compute(3e9)) == 3e9 / device.ops_per_s.value
+    with pytest.raises(ScenarioError, match="unknown model 'gpt'"):
+        took(node, Decode("gpt"))
+    with pytest.raises(TypeError, match="int is not an item of work"):
+        took(node, 3)  # type: ignore[arg-type]  # what is tested
