@@ -302,7 +302,8 @@ class Model:
             logprob, _, _ = session.score(ids[start : start + size])
             total += math.fsum(logprob)  # exact, so that the sum is the same on every machine
             scored += len(logprob)
-        return math.exp(-total / scored)
+        surprise = -total / scored
+        return math.exp(surprise) if surprise < 709.0 else math.inf  # exp would raise above 709.78
 
 
 def _check_kv(kv: str) -> None:

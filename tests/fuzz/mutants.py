@@ -214,6 +214,9 @@ def try_everything(path: Path) -> str:
             assert header is not None, "load takes what gguf.read refuses"
             model.session(context=8).eval([1, 2, 3])
             model.tokenizer.decode(model.tokenizer.encode("<|im_start|>The 12 cats é", parse_special=True))
+            assert not model.perplexity([1, 2, 3, 4], context=4) < 0.0
+            model.generate([1, 2], max_tokens=2)
+            model.chat([{"role": "user", "content": "hé"}], max_tokens=1)
     except REFUSALS:
         return "refused" if header is None else "header"
     return "model"
