@@ -67,30 +67,27 @@ class Memory:
 
     def enter(
         self, task: Task, model: str, positions: int, granted: Callable[[bool], None]
-    ) -> Callable[[], Any]:
+    ) -> Callable[[], Any] | None:
         """Give the task a session, now or when there is room.
 
         `granted(cold)` is called once: at once where there is room; `cold` says that the weights must be read
-        from storage. The model must fit (`fits`). Returns what stops waiting.
+        from storage. The model must fit (`fits`). Returns what stops waiting, None where nothing waits.
         """
         weights = self.weights(model)
         cache = max(0, self.node.sim.memory_bytes(self.node, model, positions) - weights)
-        have = task.sessions.get(model)
-        if have is not None:  # grows, without waiting
-            self._hold(max(0, cache - have))
-            task.sessions[model] = max(cache, have)
-            granted(model not in self.resident and self._bring(model, weights))
-            return _nothing
 
         def grant() -> None:
-            task.sessions[model] = cache
-            self.users[model] = self.users.get(model, 0) + 1
-            self._hold(cache)
+            have = task.sessions.get(model)
+            if have is None:
+                self.users[model] = self.users.get(model, 0) + 1
+            task.sessions[model] = max(cache, have or 0)
+            self._hold(max(0, cache - (have or 0)))
             granted(self._bring(model, weights))
 
-        if not self._waiting and self._room(model, weights, cache):
+        grows = model in task.sessions  # without waiting
+        if grows or (not self._waiting and self._room(model, weights, cache)):
             grant()
-            return _nothing
+            return None
         entry = (cache, model, grant)
         self._waiting.append(entry)
         return partial(self._leave_queue, entry)
@@ -160,10 +157,6 @@ class Memory:
                 return
             self._waiting.popleft()
             grant()
-
-
-def _nothing() -> None:
-    return None
 
 
 class NodeState:

@@ -173,6 +173,8 @@ class Simulation:
         self._specs = workload.requests(self.fleet, self.scenario.duration_s, self.stream("workload", ""))
         self._open = len(self._specs)
         self._set_up()
+        if self.error is not None:
+            raise self.error
         for state in self.nodes.values():
             state.plan_battery()
         if self._specs:
@@ -180,8 +182,7 @@ class Simulation:
         duration_s = self.scenario.duration_s
         self.at(duration_s, self._end_of_day)
         self.at(duration_s + max(DRAIN_S, duration_s), self.engine.stop)
-        if self.error is None:
-            self.engine.run()
+        self.engine.run()
         if self.error is not None:
             raise self.error
         self.end_s = max(duration_s, self.now)
