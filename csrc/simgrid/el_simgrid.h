@@ -10,7 +10,7 @@ extern "C" {
 #endif
 
 /// One simulated world. SimGrid's engine is a singleton that cannot be made twice:
-/// a second el_sim_new in the same process fails (fork first; docs/decisions/0301).
+/// a second el_sim_new in the same process fails (fork first; docs/decisions/0003).
 typedef struct el_sim el_sim;
 
 /// Names one running activity or timer; never 0, never reused within a world.

@@ -84,7 +84,7 @@ struct el_sim {
 
 namespace el_world {
 
-inline el_sim_status refuse(el_sim *world, el_sim_status status, const char *text) noexcept
+static inline el_sim_status refuse(el_sim *world, el_sim_status status, const char *text) noexcept
 {
     try {
         world->error = text;
@@ -95,7 +95,7 @@ inline el_sim_status refuse(el_sim *world, el_sim_status status, const char *tex
 }
 
 // Run `body` with every exception turned into a status.
-template <class Body> el_sim_status guarded(el_sim *world, Body body) noexcept
+template <class Body> static inline el_sim_status guarded(el_sim *world, Body body) noexcept
 {
     try {
         return body();

@@ -1,7 +1,7 @@
 """Run simulations: each in a process of its own, forked from a server that has one thread.
 
 Never in the caller's process: SimGrid can be started once per process only, and a notebook's process has
-threads, which do not survive a fork. docs/decisions/0301-simulations-in-forked-children.md has the reasons.
+threads, which do not survive a fork. docs/decisions/0003-simulations-in-forked-children.md has the reasons.
 """
 
 from __future__ import annotations
@@ -59,12 +59,21 @@ class RunTask:
         they run.
     confidence : mapping of str to tuple of float
         For each variant a sorted sample of its confidence; a variant without one is drawn uniformly.
+
+    Raises
+    ------
+    ValueError
+        If `seed` is negative.
     """
 
     scenario: Scenario
     strategy: Strategy
     seed: int
     confidence: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"seed must be 0 or more, got {self.seed}")
 
 
 def available() -> bool:

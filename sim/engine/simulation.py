@@ -36,8 +36,6 @@ class Simulation:
     def __init__(
         self, scenario: Scenario, strategy: Strategy, seed: int, confidence: Mapping[str, tuple[float, ...]]
     ) -> None:
-        if seed < 0:
-            raise ValueError(f"seed must be 0 or more, got {seed}")
         self.scenario, self.strategy, self.seed, self.confidence = scenario, strategy, seed, confidence
         self.fleet = scenario.fleet
         self.engine = _sim.Engine()

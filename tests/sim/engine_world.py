@@ -1,7 +1,7 @@
 """A small world with round numbers, for tests of the simulation against hand calculations.
 
-One token of prefill takes 0.01 s, one of decode 0.1 s, one operation 1 s, reading weights 2 s. A device idles at
-2 W and computes at 5 W. Weights take 1000 bytes, a position of cache 1 byte.
+One token of prefill takes 0.01 s, one of decode 0.1 s, one operation 1 s, reading weights 2 s. A device
+idles at 2 W and computes at 5 W. Weights take 1000 bytes, a position of cache 1 byte.
 """
 
 import json

@@ -93,15 +93,13 @@ def test_strategy_of_a_notebook_is_sent_by_value(tmp_path):
 
             specs = tuple(request(i, 9.0 * i, prompt_tokens=10 + i) for i in range(4))
             result = run_one(RunTask(World(fleet(), Requests(specs)), Mine(), 1))
-            print(result.strategy, result.requests["status"], list(result.requests["bytes_up"] > 0))
+            print(result.strategy, result.requests["status"], [bool(x) for x in result.requests["bytes_up"]])
             """
         )
     )
     done = run_script(script)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "mine ['ok', 'ok', 'ok', 'ok'] [False, False, True, True]\n".replace(
-        "False", "np.False_"
-    ).replace("True", "np.True_")
+    assert done.stdout == "mine ['ok', 'ok', 'ok', 'ok'] [False, False, True, True]\n"
 
 
 def run_script(script, **kwargs):
@@ -168,11 +166,15 @@ def test_missing_simgrid_says_what_to_install(monkeypatch):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("workers", "seed"), [(0, 1), (-1, 1), (1, -5)])
-def test_arguments_out_of_range_are_errors(workers, seed):
-    with pytest.raises((ValueError, engine.SimulationError), match="at least 1|seed must be"):
-        for _, result in engine.run_many(tasks([sim.strategy.Local()], [seed]), workers):
-            raise result
+@pytest.mark.parametrize("workers", [0, -1])
+def test_workers_out_of_range_are_an_error(workers):
+    with pytest.raises(ValueError, match="workers must be at least 1"):
+        engine.run_many(tasks([sim.strategy.Local()], [1]), workers)
+
+
+def test_negative_seed_is_an_error():
+    with pytest.raises(ValueError, match="seed must be 0 or more, got -5"):
+        tasks([sim.strategy.Local()], [-5])
 
 
 def test_ctrl_c_keeps_what_is_finished_and_leaves_nothing_running(tmp_path):
