@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Build the package under AddressSanitizer and UndefinedBehaviorSanitizer, with assertions on, into the
-# folder $1, and run there the tests that drive C. Any report ends the run with an error.
+# folder $1, and run there the tests that drive C. Any report ends the run with an error. Warnings are
+# errors in the plain build only: instrumented code makes gcc warn about paths that cannot be.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 base=$1
 python=$PWD/.venv/bin/python
 
-EDGELLM_SANITIZE=address,undefined EDGELLM_WERROR=1 "$python" setup.py -q build -b "$base" --build-lib "$base/lib" >"$base.log" 2>&1 || {
+EDGELLM_SANITIZE=address,undefined "$python" setup.py -q build -b "$base" --build-lib "$base/lib" >"$base.log" 2>&1 || {
     cat "$base.log" >&2
     exit 1
 }
@@ -16,4 +17,5 @@ for folder in tests/unit tests/fuzz; do [ -d "$folder" ] && targets+=("$folder")
 LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)" \
     ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
     PYTHONPATH="$PWD/$base/lib" PYTHONDONTWRITEBYTECODE=1 EDGELLM_SANITIZED=1 \
-    "$PWD/.venv/bin/pytest" -q -p no:cacheprovider "${targets[@]}"
+    "$PWD/.venv/bin/pytest" -q -p no:cacheprovider --ignore-glob='*/test_models_*' --ignore-glob='*/test_cost_*' \
+    --ignore-glob='*/test_cli_*' "${targets[@]}"  # those three start processes, or are pure Python
