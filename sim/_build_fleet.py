@@ -15,7 +15,7 @@ from ._schema import ScenarioError, Table
 from .fleet import Fleet, FleetError, Link, Node
 
 #: Bigger fleets are refused before memory is.
-MAX_NODES = 5_000_000
+MAX_NODES = 2_000_000
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 
 

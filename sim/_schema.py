@@ -15,6 +15,9 @@ from .units import UnitError, near_matches, parse_quantity
 #: Version of the schema of scenarios. A file with another version is refused.
 SCENARIO_SCHEMA = 1
 
+#: No quantity of a scenario is bigger, in its base unit.
+ABSURD = 1e15
+
 #: Table -> its keys. `*` stands for a name that the author of the scenario chooses.
 KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -130,6 +133,8 @@ class Table:
             raise self.fail(name, str(err)) from None
         if value < 0 or (value == 0 and not zero):
             raise self.fail(name, f"must be {'0 or more' if zero else 'positive'}, got {_short(raw)}")
+        if value > ABSURD:
+            raise self.fail(name, f"{_short(raw)} is absurd: more than {ABSURD:g}")
         return value
 
     def list_of(self, name: str, kind: type[_T], default: tuple[_T, ...] | None = None) -> tuple[_T, ...]:

@@ -48,6 +48,9 @@ __all__ = [
 
 #: A scenario is a few pages of text; anything bigger is not one.
 MAX_SCENARIO_BYTES = 16 << 20
+#: Bounds on what a simulation is asked for, so that a slip of the pen is an error and not a day of waiting.
+MAX_DURATION_S = 3.16e8
+MAX_REQUESTS = 2e7
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,9 +258,12 @@ def _build(data: dict[str, Any], path: str, base: Path | None, count_tokens: Cou
         raise top.fail("schema", f"this version reads schema {SCENARIO_SCHEMA}, got {schema}")
     name = top.text("name")
     duration_s = top.quantity("duration", "s")
+    if duration_s > MAX_DURATION_S:
+        raise top.fail("duration", f"must be at most {MAX_DURATION_S:g} s (ten years), got {duration_s:g} s")
     models = _models(top, base)
     fleet = build_fleet(top, models, base)
     workload, files = build_workload(top, fleet, models, base, count_tokens)
+    _check_amount(top, workload, fleet, duration_s)
     session = top.table("session", "session")
     context = session.whole("context", 2048, high=10_000_000)
     return Scenario(
@@ -277,6 +283,13 @@ def _build(data: dict[str, Any], path: str, base: Path | None, count_tokens: Cou
         source_path=path,
         digest=_digest(data, fleet, models, files),
     )
+
+
+def _check_amount(top: Table, workload: Workload, fleet: Fleet, duration_s: float) -> None:
+    for name, expected in workload.expected(fleet, duration_s).items():
+        if expected > MAX_REQUESTS:
+            table = top.table("workload", "", open_keys=True)
+            raise table.fail(name, f"{expected:.3g} requests are expected, more than {MAX_REQUESTS:g}")
 
 
 def _models(top: Table, base: Path | None) -> dict[str, ModelVariant]:

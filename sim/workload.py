@@ -90,7 +90,8 @@ class LogNormal:
 
     def sample(self, rng: np.random.Generator, n: int) -> _Ints:
         """Draw n lengths."""
-        drawn = np.exp(math.log(self.median) + self.sigma * rng.standard_normal(n))
+        with np.errstate(over="ignore"):  # what overflows is clipped below
+            drawn = np.exp(math.log(self.median) + self.sigma * rng.standard_normal(n))
         return np.clip(np.rint(np.minimum(drawn, 2.0**31)), self.low, self.high).astype(np.int64)
 
 
@@ -159,6 +160,10 @@ class Poisson:
         n = int(rng.poisson(mass[-1] * self.rate_per_s * nodes)) if nodes else 0
         times = np.interp(rng.random(n) * mass[-1], mass, edges)
         return np.minimum(times, np.nextafter(duration_s, 0.0)), rng.integers(0, max(nodes, 1), size=n)
+
+    def expected(self, duration_s: float) -> float:
+        """Return the mean number of arrivals at one node."""
+        return float(self._integral(duration_s)[1][-1]) * self.rate_per_s
 
     def _integral(self, duration_s: float) -> tuple[_Floats, _Floats]:
         first = math.floor(self.start_hour)
@@ -242,6 +247,17 @@ class Workload:
             drawn.extend(_draw(stream, fleet, duration_s, child))
         drawn.sort(key=lambda row: row[0])  # stable: ties keep the order of streams and rows
         return [_spec(i, row) for i, row in enumerate(drawn)]
+
+    def expected(self, fleet: Fleet, duration_s: float) -> dict[str, float]:
+        """Return how many requests each stream makes on average; a trace counts all its rows."""
+        found: dict[str, float] = {}
+        for stream in self.streams:
+            if isinstance(stream.arrivals, Trace):
+                found[stream.name] = float(len(stream.arrivals.rows))
+            else:
+                nodes = sum(node.key == stream.key for node in fleet.of_site(stream.site))
+                found[stream.name] = stream.arrivals.expected(duration_s) * nodes
+        return found
 
     def with_model(self, model: str) -> Workload:
         """Return the same workload in which every kind asks for the variant `model`."""

@@ -160,18 +160,21 @@ def calibrate(
     if most < 1:
         raise ValueError(f"threads must be at least 1, got {most}")
     machine.choose_power(idle_w, active_w, None, None, most)  # bad watts fail before the work
+    busy_note = machine.busy(cores)
+    if busy_note:
+        report(f"note: {busy_note}")
     report("memcpy and storage")
     memcpy = machine.memcpy_bytes_per_s()
     storage = machine.storage_bytes_per_s(path)
     idle = machine.idle_watts()
     before, started = machine.rapl_counters(), time.perf_counter()
     points, shape, read_bytes = _measure(path, load, most, budget_s * (0.9 if most == 1 else 0.6), report)
-    busy = machine.watts_between(before, machine.rapl_counters(), time.perf_counter() - started)
+    active = machine.watts_between(before, machine.rapl_counters(), time.perf_counter() - started)
     if most > 1:
         points += _measure(path, load, 1, budget_s * 0.3, report)[0]
     report("overhead per layer")
     points.append(_measure_probe(load, most))
-    power = machine.choose_power(idle_w, active_w, idle, busy, most)
+    power = machine.choose_power(idle_w, active_w, idle, active, most)
     full = {
         "machine": machine.cpu_model(),
         "cores": str(cores),
@@ -180,7 +183,7 @@ def calibrate(
         "model": os.path.basename(path),
         **stamp,
     }
-    start = _starting_profile(full, memcpy, storage, power, price_usd)
+    start = replace(_starting_profile(full, memcpy, storage, power, price_usd), notes=busy_note)
     return _finish(start, points, shape, read_bytes, power)
 
 

@@ -38,20 +38,21 @@ class _Field:
     dimension: str
     minimum: float = 0.0
     strict: bool = True  # the minimum itself is excluded
-    maximum: float = float("inf")
+    least: float = 0.0  # a positive value below this is absurd
+    maximum: float = 1e24
     optional: bool = False
 
 
 _DEVICE_FIELDS: Mapping[str, _Field] = {
     "cores": _Field("count"),
     "ram_bytes": _Field("bytes"),
-    "storage_bytes_per_s": _Field("bytes_per_s"),
-    "bandwidth_theoretical_bytes_per_s": _Field("bytes_per_s"),
-    "bandwidth_memcpy_bytes_per_s": _Field("bytes_per_s"),
-    "bandwidth_decode_bytes_per_s": _Field("bytes_per_s"),
-    "bandwidth_prefill_bytes_per_s": _Field("bytes_per_s"),
-    "ops_per_s": _Field("ops_per_s"),
-    "attention_ops_per_s": _Field("ops_per_s"),
+    "storage_bytes_per_s": _Field("bytes_per_s", least=1.0),
+    "bandwidth_theoretical_bytes_per_s": _Field("bytes_per_s", least=1.0),
+    "bandwidth_memcpy_bytes_per_s": _Field("bytes_per_s", least=1.0),
+    "bandwidth_decode_bytes_per_s": _Field("bytes_per_s", least=1.0),
+    "bandwidth_prefill_bytes_per_s": _Field("bytes_per_s", least=1.0),
+    "ops_per_s": _Field("ops_per_s", least=1.0),
+    "attention_ops_per_s": _Field("ops_per_s", least=1.0),
     "layer_overhead_s": _Field("s", strict=False),
     "host_overhead_s": _Field("s", strict=False),
     "idle_w": _Field("w", strict=False),
@@ -61,14 +62,14 @@ _DEVICE_FIELDS: Mapping[str, _Field] = {
     "usd_per_hour": _Field("usd_per_hour", strict=False, optional=True),
 }
 _LINK_FIELDS: Mapping[str, _Field] = {
-    "up_bit_per_s": _Field("bit_per_s"),
-    "down_bit_per_s": _Field("bit_per_s"),
+    "up_bit_per_s": _Field("bit_per_s", least=0.01),
+    "down_bit_per_s": _Field("bit_per_s", least=0.01),
     "latency_s": _Field("s", strict=False),
     "loss": _Field("ratio", strict=False, maximum=0.9),
     "energy_up_j_per_bit": _Field("j_per_bit", strict=False),
     "energy_down_j_per_bit": _Field("j_per_bit", strict=False),
     "max_payload_bytes": _Field("bytes", optional=True),
-    "duty_cycle": _Field("ratio", maximum=1.0, optional=True),
+    "duty_cycle": _Field("ratio", least=1e-6, maximum=1.0, optional=True),
     "max_transfer_s": _Field("s", optional=True),
 }
 _MODEL_INTS = ("layers", "width", "heads", "kv_heads", "head_dim", "ffn", "vocab", "context")
@@ -328,6 +329,8 @@ def _number(raw: object, rule: _Field, where: str) -> float:
     if value < rule.minimum or (rule.strict and value == rule.minimum):
         need = "positive" if rule.strict else "0 or more"
         raise ProfileError(f"{where}: must be {need}, got {raw!r}")
+    if 0.0 < value < rule.least:
+        raise ProfileError(f"{where}: {raw!r} is absurd: less than {rule.least:g}")
     if value > rule.maximum:
         raise ProfileError(f"{where}: must be at most {rule.maximum:g}, got {raw!r}")
     return value

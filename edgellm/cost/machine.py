@@ -63,6 +63,17 @@ def cpu_model() -> str:
     return platform.processor() or platform.machine() or "unknown"
 
 
+def busy(cores: int) -> str:
+    """Say that other work keeps the machine busy, or return an empty text."""
+    try:
+        load = os.getloadavg()[0]
+    except (OSError, AttributeError):
+        return ""
+    if load <= 0.5 * cores:
+        return ""
+    return f"measured while other work kept the machine busy: load {load:.1f} on {cores} cores"
+
+
 def installed_bytes() -> int:
     """Return the bytes of memory that this process can have: those installed, or the limit of its group."""
     try:
