@@ -286,3 +286,12 @@ def test_columns_are_finite_where_they_must_be():
         if isinstance(values, np.ndarray) and name not in {"deadline_s"}:
             assert np.isfinite(values).all(), name
     assert math.isnan(columns["deadline_s"][0])
+
+
+def test_energy_of_idling_ends_with_the_last_answer():
+    def handle(req, here, log):
+        yield here.run(Compute(2.0))
+
+    result = simulated(Script(handle), request(arrival_s=99.0))
+    assert result.simulated_s == near(101.0)
+    assert node(result, "home/device1")["energy_j"] == near(202.0)
