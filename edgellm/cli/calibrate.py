@@ -101,6 +101,8 @@ def _print(result: Any, written: Path) -> None:
     print("error on held-out:     " + _errors(result.held_out))
     print(f"power, idle:           {result.power.idle_w:.1f} W ({result.power.idle_source})")
     print(f"power, active:         {result.power.active_w:.1f} W ({result.power.active_source})")
+    if result.profile.notes:
+        print(f"note:                  {result.profile.notes}")
     print(f"profile:               {written}")
     print('use it in a scenario:  device = "this-machine"')
 

@@ -247,3 +247,12 @@ def test_probe_is_a_model_that_the_engine_runs(tmp_path: Path) -> None:
         for key in ("layers", "width", "heads", "kv_heads", "head_dim", "ffn", "vocab", "tied"):
             assert getattr(model.config, key) == getattr(PROBE, key), key
         assert np.all(np.isfinite(model.session(16).eval([5, 6])))
+
+
+def test_profile_of_a_busy_machine_says_so(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getloadavg", lambda: (7.25, 0.0, 0.0))
+    assert "load 7.2 on 2 cores" in machine.busy(2)
+    assert "kept the machine busy" in _run(clock)[0].profile.notes or machine.usable_cores() > 14
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.1, 0.0, 0.0))
+    assert machine.busy(2) == ""
+    assert _run(clock)[0].profile.notes == ""
