@@ -108,7 +108,7 @@ extensions = [
     Extension(
         "edgellm._core",
         [s for s in sources("python") if s != PY_SIM],
-        include_dirs=["csrc/include", np.get_include()],
+        include_dirs=["csrc/include", "csrc", np.get_include()],  # csrc: only py_testing.c looks there
         extra_link_args=LINK,
         **BINDING,
     )

@@ -9,12 +9,14 @@
 #include "core/cpu_detect.h"
 #include "edgellm/cpu.h"
 
-static const struct { const char *name; uint64_t bit; } features[] = {
-    {"avx2", EL_CPU_AVX2},         {"fma", EL_CPU_FMA},
-    {"f16c", EL_CPU_F16C},         {"avx_vnni", EL_CPU_AVX_VNNI},
-    {"avx512", EL_CPU_AVX512},     {"avx512_vnni", EL_CPU_AVX512_VNNI},
-    {"amx_int8", EL_CPU_AMX_INT8}, {"neon", EL_CPU_NEON},
-    {"dotprod", EL_CPU_DOTPROD},   {"i8mm", EL_CPU_I8MM},
+static const struct {
+    const char *name;
+    uint64_t bit;
+} features[] = {
+    {"avx2", EL_CPU_AVX2},         {"fma", EL_CPU_FMA},       {"f16c", EL_CPU_F16C},
+    {"avx_vnni", EL_CPU_AVX_VNNI}, {"avx512", EL_CPU_AVX512}, {"avx512_vnni", EL_CPU_AVX512_VNNI},
+    {"amx_int8", EL_CPU_AMX_INT8}, {"neon", EL_CPU_NEON},     {"dotprod", EL_CPU_DOTPROD},
+    {"i8mm", EL_CPU_I8MM},
 };
 
 const char *el_cpu_feature_name(size_t i, uint64_t *bit)

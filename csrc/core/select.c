@@ -17,7 +17,10 @@ enum {
     EL_ISAS
 };
 
-static const struct { const char *name; uint64_t needs; } isas[EL_ISAS] = {
+static const struct {
+    const char *name;
+    uint64_t needs;
+} isas[EL_ISAS] = {
     [EL_ISA_ref] = {"ref", 0},
 #if EL_BUILD_AVX2
     [EL_ISA_avx2] = {"avx2", EL_NEEDS_AVX2},
@@ -41,7 +44,7 @@ static bool allowed(size_t kernel_isa, uint64_t needs, size_t cap, uint64_t cpu)
 void el_kernels_select(el_kernels *out, size_t isa, uint64_t cpu)
 {
     memset(out, 0, sizeof *out);
-#define EL_KERNEL(op, name, needs) \
+#define EL_KERNEL(op, name, needs)                                                                           \
     if (allowed(EL_ISA_##name, (needs), isa, cpu)) out->op = el_##op##__##name;
 #include "kernels/kernels.def"
 #undef EL_KERNEL
@@ -68,8 +71,9 @@ el_status el_isa_find(const char *name, uint64_t cpu, size_t *out, el_error *err
             return EL_OK;
         }
         if (strcmp(name, isas[i].name) == 0) {
-            return el_fail(err, EL_ERR_ARG, "isa '%s' needs CPU features that this machine lacks (best here: '%s')",
-                           name, isas[el_isa_best(cpu)].name);
+            return el_fail(err, EL_ERR_ARG,
+                           "isa '%s' needs CPU features that this machine lacks (best here: '%s')", name,
+                           isas[el_isa_best(cpu)].name);
         }
         strncat(known, i == 0 ? "" : ", ", sizeof known - strlen(known) - 1);
         strncat(known, isas[i].name, sizeof known - strlen(known) - 1);
@@ -82,7 +86,7 @@ const char *el_op_name(size_t i) { return i < sizeof ops / sizeof *ops ? ops[i] 
 const char *el_op_isa(const char *op, size_t isa, uint64_t cpu)
 {
     const char *chosen = NULL;
-#define EL_KERNEL(row, name, needs) \
+#define EL_KERNEL(row, name, needs)                                                                          \
     if (strcmp(op, #row) == 0 && allowed(EL_ISA_##name, (needs), isa, cpu)) chosen = #name;
 #include "kernels/kernels.def"
 #undef EL_KERNEL

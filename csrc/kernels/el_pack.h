@@ -6,14 +6,23 @@
 
 /// The packed layouts of el_blocks.h.
 typedef enum el_layout {
-    EL_LAYOUT_F32X16, EL_LAYOUT_F16X16, EL_LAYOUT_BF16X16,
-    EL_LAYOUT_Q4_0X16, EL_LAYOUT_Q4_1X16, EL_LAYOUT_Q8_0X16, EL_LAYOUT_Q8_SX16
+    EL_LAYOUT_F32X16,
+    EL_LAYOUT_F16X16,
+    EL_LAYOUT_BF16X16,
+    EL_LAYOUT_Q4_0X16,
+    EL_LAYOUT_Q4_1X16,
+    EL_LAYOUT_Q8_0X16,
+    EL_LAYOUT_Q8_SX16
 } el_layout;
 
 /// Layout that rows of a GGUF type (its number in the file) are packed into; -1 if none.
 /// q4_0, q4_1, q8_0, f32, f16, bf16 have their own; q5_0 and iq4_nl go to q8_0x16 (their
 /// integers fit in 8 bits under the same f16 scale); all others go to q8_sx16.
 int el_pack_layout(uint32_t type);
+
+/// Bytes of one row of k values in a file; 0 if k is 0 or no multiple of the type's block, if the type's
+/// layout cannot hold such a k, or on overflow.
+size_t el_pack_row_bytes(uint32_t type, size_t k);
 
 /// Bytes of one tile of EL_LANES rows of k values; a multiple of 64; 0 if it overflows size_t.
 size_t el_pack_tile_bytes(el_layout layout, size_t k);

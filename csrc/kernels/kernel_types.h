@@ -34,16 +34,15 @@ typedef void el_gemm_q8_fn(size_t m, size_t n, size_t k, const uint8_t *w, const
 
 /// Y = X W^T with packed float weights: one f32 fma chain in k order per output.
 /// Parameters as el_gemm_q8_fn; x is (m, x_stride) floats and k is any number.
-typedef void el_gemm_f32_fn(size_t m, size_t n, size_t k, const uint8_t *w, const float *x,
-                            size_t x_stride, float *y, size_t y_stride);
+typedef void el_gemm_f32_fn(size_t m, size_t n, size_t k, const uint8_t *w, const float *x, size_t x_stride,
+                            float *y, size_t y_stride);
 
 /// y = x / sqrt(mean(x^2) + eps) * w. n is any positive number; y may be x.
 /// Sixteen partial sums (element i into sum i mod 16), then the fixed tree.
 typedef void el_rms_norm_fn(size_t n, const float *x, const float *w, float eps, float *y);
 
 /// y = (x - mean) / sqrt(var + eps) * w + b; b may be NULL. y may be x.
-typedef void el_layer_norm_fn(size_t n, const float *x, const float *w, const float *b, float eps,
-                              float *y);
+typedef void el_layer_norm_fn(size_t n, const float *x, const float *w, const float *b, float eps, float *y);
 
 /// Elementwise y = f(x); y may be x.
 typedef void el_map_fn(size_t n, const float *x, float *y);

@@ -47,5 +47,8 @@ int el_py_add_gguf(PyObject *module);
 int el_py_add_tokenizer(PyObject *module);
 int el_py_add_model(PyObject *module);
 int el_py_add_sampler(PyObject *module);
+int el_py_add_cpu(PyObject *module);
+int el_py_add_ops(PyObject *module);
+int el_py_add_testing(PyObject *module);
 
 #endif

@@ -23,7 +23,7 @@ MAY_INCLUDE = {
     "examples": {"include"},
 }
 EXTRA = {  # the two files of the binding that see more
-    "python/py_testing.c": {"kernels"},
+    "python/py_testing.c": {"kernels", "core"},
     "python/py_sim.c": {"simgrid"},
 }
 ISA_MACRO = {

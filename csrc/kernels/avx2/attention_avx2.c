@@ -49,7 +49,8 @@ EL_INLINE void score_tiles(group *g, size_t rows, size_t tiles, size_t d, size_t
     for (size_t r = 0; r < rows; r++) {
 #pragma GCC unroll 4
         for (size_t t = 0; t < 2 * tiles; t++) {
-            _mm256_storeu_ps(g->p[r] + tile * EL_KEYS + t * 8, _mm256_mul_ps(acc[r][t], _mm256_set1_ps(scale)));
+            _mm256_storeu_ps(g->p[r] + tile * EL_KEYS + t * 8,
+                             _mm256_mul_ps(acc[r][t], _mm256_set1_ps(scale)));
         }
     }
 }
@@ -167,9 +168,8 @@ EL_INLINE void attend(size_t rows, size_t d, const float *q, const size_t *offse
     }
 }
 
-void el_attention_f16__avx2(size_t rows, size_t d, const float *q, const size_t *offset,
-                            const size_t *last, float scale, const uint16_t *k_cache,
-                            const uint16_t *v_cache, float *y)
+void el_attention_f16__avx2(size_t rows, size_t d, const float *q, const size_t *offset, const size_t *last,
+                            float scale, const uint16_t *k_cache, const uint16_t *v_cache, float *y)
 {
     assert(d % 8 == 0 && d <= EL_HEAD_MAX);
     size_t r = 0;

@@ -8,7 +8,10 @@
 #include "kernels/avx2/el_avx2.h"
 #include "kernels/el_declare.h"
 
-EL_INLINE __m128i to_f16(__m256 x) { return _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+EL_INLINE __m128i to_f16(__m256 x)
+{
+    return _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
 
 void el_f32_to_f16__avx2(size_t n, const float *x, uint16_t *y)
 {
@@ -24,8 +27,8 @@ void el_f16_to_f32__avx2(size_t n, const uint16_t *x, float *y)
     for (; i < n; i++) y[i] = el_f16_to_f32(x[i]);
 }
 
-void el_kv_write_f16__avx2(size_t d, size_t position, const float *key, const float *value,
-                           uint16_t *k_cache, uint16_t *v_cache)
+void el_kv_write_f16__avx2(size_t d, size_t position, const float *key, const float *value, uint16_t *k_cache,
+                           uint16_t *v_cache)
 {
     assert(d % 8 == 0);
     uint16_t *k = k_cache + position / EL_KEYS * d * EL_KEYS + position % EL_KEYS;  // k[:, lane]

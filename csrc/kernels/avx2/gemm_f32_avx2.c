@@ -21,8 +21,9 @@ EL_INLINE __m256 weights(layout kind, const uint8_t *tile, size_t j, size_t half
 }
 
 // `tiles` consecutive tiles times `rows` rows of X; both and `kind` are constants after inlining.
-EL_INLINE void tile_rows(layout kind, size_t tiles, size_t rows, size_t k, const uint8_t *w, size_t tile_bytes,
-                         const float *x, size_t x_stride, float *y, size_t y_stride, size_t n)
+EL_INLINE void tile_rows(layout kind, size_t tiles, size_t rows, size_t k, const uint8_t *w,
+                         size_t tile_bytes, const float *x, size_t x_stride, float *y, size_t y_stride,
+                         size_t n)
 {
     __m256 acc[2 * EL_TILES][EL_ROWS];
 #pragma GCC unroll 4
@@ -36,7 +37,8 @@ EL_INLINE void tile_rows(layout kind, size_t tiles, size_t rows, size_t k, const
         for (size_t i = 0; i < 2 * tiles; i++) {
             const uint8_t *tile = w + i / 2 * tile_bytes;
             const __m256 wj = weights(kind, tile, j, i % 2);
-            if (i % 2 == 0) _mm_prefetch((const char *)tile + j * (kind == F32 ? 64 : 32) + EL_AHEAD, _MM_HINT_T0);
+            if (i % 2 == 0)
+                _mm_prefetch((const char *)tile + j * (kind == F32 ? 64 : 32) + EL_AHEAD, _MM_HINT_T0);
 #pragma GCC unroll 3
             for (size_t r = 0; r < rows; r++) {
                 acc[i][r] = _mm256_fmadd_ps(wj, _mm256_set1_ps(x[r * x_stride + j]), acc[i][r]);
@@ -72,14 +74,14 @@ EL_INLINE void gemm(layout kind, size_t m, size_t n, size_t k, const uint8_t *w,
     if (row < n) all_rows(kind, 1, m, k, w, tile_bytes, x, x_stride, y + row, y_stride, n - row);
 }
 
-void el_gemm_f32_f32x16__avx2(size_t m, size_t n, size_t k, const uint8_t *w, const float *x,
-                              size_t x_stride, float *y, size_t y_stride)
+void el_gemm_f32_f32x16__avx2(size_t m, size_t n, size_t k, const uint8_t *w, const float *x, size_t x_stride,
+                              float *y, size_t y_stride)
 {
     gemm(F32, m, n, k, w, x, x_stride, y, y_stride);
 }
 
-void el_gemm_f32_f16x16__avx2(size_t m, size_t n, size_t k, const uint8_t *w, const float *x,
-                              size_t x_stride, float *y, size_t y_stride)
+void el_gemm_f32_f16x16__avx2(size_t m, size_t n, size_t k, const uint8_t *w, const float *x, size_t x_stride,
+                              float *y, size_t y_stride)
 {
     gemm(F16, m, n, k, w, x, x_stride, y, y_stride);
 }

@@ -51,7 +51,8 @@ EL_INLINE __m256i dot_bytes(const __m256i w[4], const int8_t *x)
     __m256i dot = _mm256_setzero_si256();
 #pragma GCC unroll 4
     for (size_t g = 0; g < 4; g++) {
-        const __m256i pair = _mm256_maddubs_epi16(_mm256_abs_epi8(w[g]), _mm256_sign_epi8(four(x + g * 4), w[g]));
+        const __m256i pair =
+            _mm256_maddubs_epi16(_mm256_abs_epi8(w[g]), _mm256_sign_epi8(four(x + g * 4), w[g]));
         dot = _mm256_add_epi32(dot, _mm256_madd_epi16(pair, _mm256_set1_epi16(1)));
     }
     return dot;
@@ -66,7 +67,8 @@ EL_INLINE __m256 block_plain(layout kind, const half_block *h, const el_act_q8 *
 {
     const __m256i sum = _mm256_set1_epi32(x->sum);
     if (kind == Q8_0) {
-        return scaled(acc, h->d, x->scale, _mm256_add_epi32(dot_bytes(h->w, x->q), dot_bytes(h->w + 4, x->q + 16)));
+        return scaled(acc, h->d, x->scale,
+                      _mm256_add_epi32(dot_bytes(h->w, x->q), dot_bytes(h->w + 4, x->q + 16)));
     }
     __m256i dot = dot_nibbles(h->w, x->q);
     if (kind == Q4_0) dot = _mm256_sub_epi32(dot, _mm256_slli_epi32(sum, 3));
@@ -89,7 +91,10 @@ EL_INLINE __m256 block_sub(const half_block *h, const el_act_q8 *x, __m256 acc)
     return _mm256_fnmadd_ps(_mm256_mul_ps(h->m, _mm256_set1_ps(x->scale)), _mm256_cvtepi32_ps(minimum), acc);
 }
 
-EL_INLINE __m256i load_8_bytes(const uint8_t *p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)); }
+EL_INLINE __m256i load_8_bytes(const uint8_t *p)
+{
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
+}
 
 EL_INLINE __m256 load_i8(const uint8_t *p)
 {
@@ -141,7 +146,8 @@ EL_INLINE void tile_rows(layout kind, size_t rows, size_t blocks, const tile_vie
     for (size_t b = 0; b < blocks; b++) {
         if (ahead != NULL) {
 #pragma GCC unroll 11
-            for (size_t i = 0; i < step; i += 64) _mm_prefetch((const char *)ahead + b * step + i, _MM_HINT_T0);
+            for (size_t i = 0; i < step; i += 64)
+                _mm_prefetch((const char *)ahead + b * step + i, _MM_HINT_T0);
         }
 #pragma GCC unroll 2
         for (size_t half = 0; half < 2; half++) {
@@ -150,8 +156,8 @@ EL_INLINE void tile_rows(layout kind, size_t rows, size_t blocks, const tile_vie
 #pragma GCC unroll 4
             for (size_t r = 0; r < rows; r++) {
                 const el_act_q8 *xb = x + r * x_stride + b;
-                acc[half][r] = kind == Q8_SX ? block_sub(&h, xb, acc[half][r])
-                                             : block_plain(kind, &h, xb, acc[half][r]);
+                acc[half][r] =
+                    kind == Q8_SX ? block_sub(&h, xb, acc[half][r]) : block_plain(kind, &h, xb, acc[half][r]);
             }
         }
     }
@@ -167,9 +173,19 @@ EL_INLINE tile_view view_tile(layout kind, size_t blocks, const uint8_t *tile, s
     const size_t part = el_round_up(blocks * 32, 64);
     tile_view t = {tile, NULL, NULL, NULL, NULL};
     switch (kind) {
-    case Q4_0: t.q = tile + part; *bytes = part + blocks * 256; break;
-    case Q4_1: t.m = tile + part; t.q = t.m + part; *bytes = 2 * part + blocks * 256; break;
-    case Q8_0: t.q = tile + part; *bytes = part + blocks * 512; break;
+    case Q4_0:
+        t.q = tile + part;
+        *bytes = part + blocks * 256;
+        break;
+    case Q4_1:
+        t.m = tile + part;
+        t.q = t.m + part;
+        *bytes = 2 * part + blocks * 256;
+        break;
+    case Q8_0:
+        t.q = tile + part;
+        *bytes = part + blocks * 512;
+        break;
     case Q8_SX:
         t.m = tile + blocks * 64;
         t.s = t.m + blocks * 64;

@@ -84,7 +84,8 @@ void el_add__avx512vnni(size_t n, const float *x, float *y)
 {
     for (size_t i = 0; i < n; i += 16) {
         const __mmask16 mask = el_mask16(n - i);
-        const __m512 sum = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, x + i), _mm512_maskz_loadu_ps(mask, y + i));
+        const __m512 sum =
+            _mm512_add_ps(_mm512_maskz_loadu_ps(mask, x + i), _mm512_maskz_loadu_ps(mask, y + i));
         _mm512_mask_storeu_ps(y + i, mask, sum);
     }
 }

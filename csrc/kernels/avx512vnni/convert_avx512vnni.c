@@ -8,7 +8,10 @@
 #include "kernels/avx512vnni/el_avx512vnni.h"
 #include "kernels/el_declare.h"
 
-EL_INLINE __m256i to_f16(__m512 x) { return _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+EL_INLINE __m256i to_f16(__m512 x)
+{
+    return _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
 
 void el_f32_to_f16__avx512vnni(size_t n, const float *x, uint16_t *y)
 {

@@ -20,8 +20,9 @@ EL_INLINE __m512 weights(layout kind, const uint8_t *tile, size_t j)
 }
 
 // `tiles` consecutive tiles times `rows` rows of X; both and `kind` are constants after inlining.
-EL_INLINE void tile_rows(layout kind, size_t tiles, size_t rows, size_t k, const uint8_t *w, size_t tile_bytes,
-                         const float *x, size_t x_stride, float *y, size_t y_stride, size_t n)
+EL_INLINE void tile_rows(layout kind, size_t tiles, size_t rows, size_t k, const uint8_t *w,
+                         size_t tile_bytes, const float *x, size_t x_stride, float *y, size_t y_stride,
+                         size_t n)
 {
     __m512 acc[EL_TILES][EL_ROWS];
 #pragma GCC unroll 4
@@ -34,7 +35,8 @@ EL_INLINE void tile_rows(layout kind, size_t tiles, size_t rows, size_t k, const
 #pragma GCC unroll 4
         for (size_t i = 0; i < tiles; i++) {
             const __m512 wj = weights(kind, w + i * tile_bytes, j);
-            _mm_prefetch((const char *)w + i * tile_bytes + j * (kind == F32 ? 64 : 32) + EL_AHEAD, _MM_HINT_T0);
+            _mm_prefetch((const char *)w + i * tile_bytes + j * (kind == F32 ? 64 : 32) + EL_AHEAD,
+                         _MM_HINT_T0);
 #pragma GCC unroll 8
             for (size_t r = 0; r < rows; r++) {
                 acc[i][r] = _mm512_fmadd_ps(wj, _mm512_set1_ps(x[r * x_stride + j]), acc[i][r]);

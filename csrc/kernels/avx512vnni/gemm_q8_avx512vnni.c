@@ -30,7 +30,10 @@ EL_INLINE __m512i dot4(__m512i acc, __m512i w, const int8_t *x)
     return _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(four));
 }
 
-EL_INLINE __m512i load_u8(const uint8_t *p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)); }
+EL_INLINE __m512i load_u8(const uint8_t *p)
+{
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
+}
 
 EL_INLINE __m512 load_i8(const uint8_t *p)
 {
@@ -87,7 +90,8 @@ EL_INLINE __m512 block_sub(const __m512i w[8], __m512 d, __m512 m, const __m512 
     }
     lo = _mm512_sub_epi32(lo, _mm512_slli_epi32(_mm512_set1_epi32(x->sum_lo), 7));
     hi = _mm512_sub_epi32(hi, _mm512_slli_epi32(_mm512_set1_epi32(sum_hi), 7));
-    const __m512 dot = _mm512_fmadd_ps(_mm512_cvtepi32_ps(hi), s[1], _mm512_mul_ps(_mm512_cvtepi32_ps(lo), s[0]));
+    const __m512 dot =
+        _mm512_fmadd_ps(_mm512_cvtepi32_ps(hi), s[1], _mm512_mul_ps(_mm512_cvtepi32_ps(lo), s[0]));
     acc = _mm512_fmadd_ps(_mm512_mul_ps(d, _mm512_set1_ps(x->scale)), dot, acc);
 
     const uint32_t sums = (uint32_t)sum_hi << 16 | (uint16_t)x->sum_lo;
@@ -129,8 +133,8 @@ EL_INLINE void tile_rows(layout kind, size_t rows, size_t blocks, const tile_vie
 #pragma GCC unroll 12
         for (size_t r = 0; r < rows; r++) {
             const el_act_q8 *xb = x + r * x_stride + b;
-            acc[r] = kind == Q8_SX ? block_sub(w, d, m, s, n, xb, acc[r])
-                                   : block_plain(kind, w, d, m, xb, acc[r]);
+            acc[r] =
+                kind == Q8_SX ? block_sub(w, d, m, s, n, xb, acc[r]) : block_plain(kind, w, d, m, xb, acc[r]);
         }
     }
 #pragma GCC unroll 12
@@ -142,9 +146,19 @@ EL_INLINE tile_view view_tile(layout kind, size_t blocks, const uint8_t *tile, s
     const size_t part = el_round_up(blocks * 32, 64);
     tile_view t = {tile, NULL, NULL, NULL, NULL};
     switch (kind) {
-    case Q4_0: t.q = tile + part; *bytes = part + blocks * 256; break;
-    case Q4_1: t.m = tile + part; t.q = t.m + part; *bytes = 2 * part + blocks * 256; break;
-    case Q8_0: t.q = tile + part; *bytes = part + blocks * 512; break;
+    case Q4_0:
+        t.q = tile + part;
+        *bytes = part + blocks * 256;
+        break;
+    case Q4_1:
+        t.m = tile + part;
+        t.q = t.m + part;
+        *bytes = 2 * part + blocks * 256;
+        break;
+    case Q8_0:
+        t.q = tile + part;
+        *bytes = part + blocks * 512;
+        break;
     case Q8_SX:
         t.m = tile + blocks * 64;
         t.s = t.m + blocks * 64;
@@ -176,12 +190,12 @@ EL_INLINE void gemm(layout kind, size_t m, size_t n, size_t k, const uint8_t *w,
         }
         const el_act_q8 *xr = x + done * x_stride;
         float *yr = y + done * y_stride;
-#define EL_CASE(rows) \
+#define EL_CASE(rows)                                                                                        \
     case rows: tile_rows(kind, rows, blocks, &t, ahead, xr, x_stride, yr, y_stride, mask); break;
         switch (m - done) {
-            EL_CASE(1) EL_CASE(2) EL_CASE(3) EL_CASE(4) EL_CASE(5) EL_CASE(6)
-            EL_CASE(7) EL_CASE(8) EL_CASE(9) EL_CASE(10) EL_CASE(11)
-        default: break;
+            EL_CASE(1)
+            EL_CASE(2) EL_CASE(3) EL_CASE(4) EL_CASE(5) EL_CASE(6) EL_CASE(7) EL_CASE(8) EL_CASE(9)
+                EL_CASE(10) EL_CASE(11) default : break;
         }
 #undef EL_CASE
     }

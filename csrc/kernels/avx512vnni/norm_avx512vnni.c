@@ -50,8 +50,8 @@ void el_layer_norm__avx512vnni(size_t n, const float *x, const float *w, const f
         const __mmask16 mask = el_mask16(n - i);
         const __m512 c = _mm512_mul_ps(_mm512_sub_ps(_mm512_maskz_loadu_ps(mask, x + i), mean), inverse);
         const __m512 wi = _mm512_maskz_loadu_ps(mask, w + i);
-        const __m512 out = b == NULL ? _mm512_mul_ps(c, wi)
-                                     : _mm512_fmadd_ps(c, wi, _mm512_maskz_loadu_ps(mask, b + i));
+        const __m512 out =
+            b == NULL ? _mm512_mul_ps(c, wi) : _mm512_fmadd_ps(c, wi, _mm512_maskz_loadu_ps(mask, b + i));
         _mm512_mask_storeu_ps(y + i, mask, out);
     }
 }

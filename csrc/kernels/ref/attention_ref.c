@@ -49,9 +49,8 @@ static void attend(size_t d, const float *q, size_t keys, float scale, const uin
     for (size_t i = 0; i < d; i++) y[i] *= inverse;
 }
 
-void el_attention_f16__ref(size_t rows, size_t d, const float *q, const size_t *offset,
-                           const size_t *last, float scale, const uint16_t *k_cache,
-                           const uint16_t *v_cache, float *y)
+void el_attention_f16__ref(size_t rows, size_t d, const float *q, const size_t *offset, const size_t *last,
+                           float scale, const uint16_t *k_cache, const uint16_t *v_cache, float *y)
 {
     assert(d % 8 == 0 && d <= 256);
     for (size_t r = 0; r < rows; r++) {

@@ -14,8 +14,8 @@ void el_f16_to_f32__ref(size_t n, const uint16_t *x, float *y)
     for (size_t i = 0; i < n; i++) y[i] = el_f16_to_f32(x[i]);
 }
 
-void el_kv_write_f16__ref(size_t d, size_t position, const float *key, const float *value,
-                          uint16_t *k_cache, uint16_t *v_cache)
+void el_kv_write_f16__ref(size_t d, size_t position, const float *key, const float *value, uint16_t *k_cache,
+                          uint16_t *v_cache)
 {
     assert(d % 8 == 0);
     uint16_t *k = k_cache + position / EL_KEYS * d * EL_KEYS + position % EL_KEYS;  // k[:, lane]

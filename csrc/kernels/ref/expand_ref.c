@@ -116,7 +116,9 @@ static void expand_tq1_0(const uint8_t *src, el_expanded *e)
 {
     // Five base-3 digits a byte, as a fraction of 256: times 3^i drops i of them, times 3 gives the next.
     static const uint8_t power[5] = {1, 3, 9, 27, 81};
-    static const struct { uint8_t first, bytes, digits; } runs[3] = {{0, 32, 5}, {32, 16, 5}, {48, 4, 4}};
+    static const struct {
+        uint8_t first, bytes, digits;
+    } runs[3] = {{0, 32, 5}, {32, 16, 5}, {48, 4, 4}};
     size_t at = 0;
 
     ternary_heads(f16(src + 52), e);

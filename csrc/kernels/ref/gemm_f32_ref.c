@@ -30,20 +30,20 @@ static void gemm_f32(size_t m, size_t n, size_t k, const uint8_t *w, size_t tile
     }
 }
 
-void el_gemm_f32_f32x16__ref(size_t m, size_t n, size_t k, const uint8_t *w, const float *x,
-                             size_t x_stride, float *y, size_t y_stride)
+void el_gemm_f32_f32x16__ref(size_t m, size_t n, size_t k, const uint8_t *w, const float *x, size_t x_stride,
+                             float *y, size_t y_stride)
 {
     gemm_f32(m, n, k, w, k * 64, x, x_stride, y, y_stride, weight_f32);
 }
 
-void el_gemm_f32_f16x16__ref(size_t m, size_t n, size_t k, const uint8_t *w, const float *x,
-                             size_t x_stride, float *y, size_t y_stride)
+void el_gemm_f32_f16x16__ref(size_t m, size_t n, size_t k, const uint8_t *w, const float *x, size_t x_stride,
+                             float *y, size_t y_stride)
 {
     gemm_f32(m, n, k, w, el_round_up(k * 32, 64), x, x_stride, y, y_stride, weight_f16);
 }
 
-void el_gemm_f32_bf16x16__ref(size_t m, size_t n, size_t k, const uint8_t *w, const float *x,
-                              size_t x_stride, float *y, size_t y_stride)
+void el_gemm_f32_bf16x16__ref(size_t m, size_t n, size_t k, const uint8_t *w, const float *x, size_t x_stride,
+                              float *y, size_t y_stride)
 {
     gemm_f32(m, n, k, w, el_round_up(k * 32, 64), x, x_stride, y, y_stride, weight_bf16);
 }

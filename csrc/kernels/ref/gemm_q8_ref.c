@@ -6,11 +6,11 @@
 #include "kernels/el_declare.h"
 #include "kernels/el_math.h"
 
-typedef float el_block_fn(const uint8_t *tile, size_t blocks, size_t b, size_t lane,
-                          const el_act_q8 *x, float acc);
+typedef float el_block_fn(const uint8_t *tile, size_t blocks, size_t b, size_t lane, const el_act_q8 *x,
+                          float acc);
 
-static void gemm_q8(size_t m, size_t n, size_t k, const uint8_t *w, size_t tile_bytes,
-                    const el_act_q8 *x, size_t x_stride, float *y, size_t y_stride, el_block_fn *block)
+static void gemm_q8(size_t m, size_t n, size_t k, const uint8_t *w, size_t tile_bytes, const el_act_q8 *x,
+                    size_t x_stride, float *y, size_t y_stride, el_block_fn *block)
 {
     assert(k % EL_BLOCK == 0);
     const size_t blocks = k / EL_BLOCK;
@@ -53,16 +53,16 @@ static int32_t dot_bytes(const uint8_t *q, size_t lane, const int8_t *x, size_t 
     return dot;
 }
 
-static float block_q4_0(const uint8_t *tile, size_t blocks, size_t b, size_t lane,
-                        const el_act_q8 *x, float acc)
+static float block_q4_0(const uint8_t *tile, size_t blocks, size_t b, size_t lane, const el_act_q8 *x,
+                        float acc)
 {
     const uint8_t *q = tile + el_round_up(blocks * 32, 64) + b * 256;
     const int32_t dot = dot_nibbles(q, lane, x->q) - 8 * x->sum;  // |dot| <= 32 * 8 * 127
     return el_fmaf(f16_at(tile, b, lane) * x->scale, (float)dot, acc);
 }
 
-static float block_q4_1(const uint8_t *tile, size_t blocks, size_t b, size_t lane,
-                        const el_act_q8 *x, float acc)
+static float block_q4_1(const uint8_t *tile, size_t blocks, size_t b, size_t lane, const el_act_q8 *x,
+                        float acc)
 {
     const uint8_t *minima = tile + el_round_up(blocks * 32, 64);
     const uint8_t *q = minima + el_round_up(blocks * 32, 64) + b * 256;
@@ -71,16 +71,16 @@ static float block_q4_1(const uint8_t *tile, size_t blocks, size_t b, size_t lan
     return el_fmaf(f16_at(minima, b, lane) * x->scale, (float)x->sum, acc);
 }
 
-static float block_q8_0(const uint8_t *tile, size_t blocks, size_t b, size_t lane,
-                        const el_act_q8 *x, float acc)
+static float block_q8_0(const uint8_t *tile, size_t blocks, size_t b, size_t lane, const el_act_q8 *x,
+                        float acc)
 {
     const uint8_t *q = tile + el_round_up(blocks * 32, 64) + b * 512;
     const int32_t dot = dot_bytes(q, lane, x->q, 0) + dot_bytes(q, lane, x->q, 16);
     return el_fmaf(f16_at(tile, b, lane) * x->scale, (float)dot, acc);
 }
 
-static float block_q8_sx(const uint8_t *tile, size_t blocks, size_t b, size_t lane,
-                         const el_act_q8 *x, float acc)
+static float block_q8_sx(const uint8_t *tile, size_t blocks, size_t b, size_t lane, const el_act_q8 *x,
+                         float acc)
 {
     float d, m;
     memcpy(&d, tile + (b * EL_LANES + lane) * 4, sizeof d);
@@ -92,8 +92,8 @@ static float block_q8_sx(const uint8_t *tile, size_t blocks, size_t b, size_t la
     minima += b * 32 + lane;
 
     // |s q| <= 128 * 32 (el_blocks.h), so |dot| <= 32 * 4096 * 127 = 16646144 < 2^24: (float) is exact.
-    const int32_t dot = (int8_t)scales[0] * dot_bytes(q, lane, x->q, 0) +
-                        (int8_t)scales[16] * dot_bytes(q, lane, x->q, 16);
+    const int32_t dot =
+        (int8_t)scales[0] * dot_bytes(q, lane, x->q, 0) + (int8_t)scales[16] * dot_bytes(q, lane, x->q, 16);
     const int32_t sum = minima[0] * x->sum_lo + minima[16] * (x->sum - x->sum_lo);
     acc = el_fmaf(d * x->scale, (float)dot, acc);
     return el_fmaf(-(m * x->scale), (float)sum, acc);  // changes nothing where m is 0: numerics.md

@@ -27,6 +27,27 @@ int el_pack_layout(uint32_t type)
     }
 }
 
+size_t el_pack_row_bytes(uint32_t type, size_t k)
+{
+    size_t values = EL_BLOCK, bytes = 0;
+    switch (type) {
+    case F32: values = 1, bytes = 4; break;
+    case F16:
+    case BF16: values = 1, bytes = 2; break;
+    case Q4_0:
+    case IQ4_NL: bytes = 18; break;
+    case Q4_1: bytes = 20; break;
+    case Q5_0: bytes = 22; break;
+    case Q8_0: bytes = 34; break;
+    default:
+        bytes = el_expand_get_size(type).bytes;
+        values = el_expand_get_size(type).blocks * EL_BLOCK;
+        break;
+    }
+    if (bytes == 0 || k % values != 0 || k / values > SIZE_MAX / bytes) return 0;
+    return k / values * bytes;
+}
+
 size_t el_pack_tile_bytes(el_layout layout, size_t k)
 {
     if (k > SIZE_MAX / 1024) return 0;
@@ -62,7 +83,8 @@ static void pack_q4(size_t rows, size_t k, bool minima, const uint8_t *src, uint
         for (size_t b = 0; b < blocks; b++, src += head + 16) {
             memcpy(tile + (b * EL_LANES + r) * 2, src, 2);
             if (minima) memcpy(tile + part + (b * EL_LANES + r) * 2, src + 2, 2);
-            for (size_t g = 0; g < 4; g++) memcpy(q + ((b * 4 + g) * EL_LANES + r) * 4, src + head + g * 4, 4);
+            for (size_t g = 0; g < 4; g++)
+                memcpy(q + ((b * 4 + g) * EL_LANES + r) * 4, src + head + g * 4, 4);
         }
     }
     // A missing row must be zero weights: d is 0, and 0 * (0 - 8) would be -0, so the nibble is 8.
