@@ -1,5 +1,6 @@
 """The same ids as the `tokenizers` package from the same merges, and the same text back."""
 
+import os
 import subprocess
 import sys
 
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 
 POINTS = [chr(p) for p in range(0x110000) if not 0xD800 <= p < 0xE000]
 NAMES = sorted(vocab.PEERS)
+# The sanitizers' run looks for errors in C, not for other ids, and is ten times slower.
+SHARE = 20 if "EDGELLM_SANITIZED" in os.environ else 1
 
 
 def differences(ours, peer, texts):
@@ -22,15 +25,15 @@ def differences(ours, peer, texts):
 @pytest.mark.weights
 def test_ids_of_smollm2_equal_the_package_on_100000_texts(smollm2):
     real = vocab.of_file(smollm2)
-    texts = vocab.texts(105_000, seed=1)
-    assert len(set(texts)) > 75_000  # short ones repeat
+    texts = vocab.texts(120_000 // SHARE, seed=1)
+    assert len(set(texts)) >= 100_000 // SHARE  # short ones repeat
     assert differences(real.ours(), real.peer(), texts)[:3] == []
 
 
 @pytest.mark.weights
 def test_ids_of_smollm2_equal_the_package_on_every_code_point(smollm2):
     real = vocab.of_file(smollm2)
-    texts = ["".join(POINTS[i : i + 64]) for i in range(0, len(POINTS), 64)]
+    texts = ["".join(POINTS[i : i + 64]) for i in range(0, len(POINTS), 64)][::SHARE]
     assert differences(real.ours(), real.peer(), texts)[:3] == []
 
 
@@ -38,14 +41,14 @@ def test_ids_of_smollm2_equal_the_package_on_every_code_point(smollm2):
 def test_text_of_smollm2_equals_the_package(smollm2):
     real = vocab.of_file(smollm2)
     ours, peer = real.ours(), real.peer()
-    ids = [ours.encode(text) for text in vocab.texts(5_000, seed=2)]
+    ids = [ours.encode(text) for text in vocab.texts(5_000 // SHARE, seed=2)]
     assert [ours.decode(row) for row in ids] == peer.decode_batch(ids)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_ids_of_each_pre_tokenizer_equal_the_package(name):
     small = vocab.small()
-    assert differences(small.ours(name), small.peer(name), vocab.texts(12_000, seed=4))[:3] == []
+    assert differences(small.ours(name), small.peer(name), vocab.texts(12_000 // SHARE, seed=4))[:3] == []
 
 
 HARD = st.text(st.one_of(st.sampled_from(" \n\r\t'sStTrRvVmMlLdDſ0９a中=._"), st.characters(codec="utf-8")))
@@ -66,6 +69,7 @@ def test_decode_undoes_encode_where_every_byte_has_a_token(text):
     assert b"".join(map(tokenizer.token_bytes, ids)) == text.encode()
 
 
+@pytest.mark.skipif(SHARE > 1, reason="runs no C of ours")
 def test_classes_of_all_code_points_equal_the_package(root):
     """The table in git is what the package's own classes give."""
     script = root / "csrc" / "text" / "gen_unicode.py"
