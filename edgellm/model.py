@@ -14,7 +14,7 @@ from edgellm.session import Session
 from edgellm.shape import ModelConfig, Plan
 
 Prompt = str | Sequence[int]
-KV_TYPES = ("f16",)
+KV_TYPES = {"f16": 0, "f32": 1}  # numbers of el_kv_type
 MICRO_BATCH = 128  # tokens evaluated together: enough to amortise unpacking, small enough for Ctrl-C
 DEFAULT_CONTEXT = 2048
 
@@ -38,6 +38,7 @@ class Model:
         self.max_bytes = max_bytes
         self.config = ModelConfig(**core.config)
         self.tokenizer = core.tokenizer
+        self._default_kv = "f32" if set(core.info["types"]) == {"f32"} else "f16"
 
     @property
     def isa(self) -> str:
@@ -79,26 +80,30 @@ class Model:
     def _default_context(self) -> int:
         return min(DEFAULT_CONTEXT, self.config.context)
 
-    def plan(self, context: int | None = None, kv: str = "f16") -> Plan:
+    @property
+    def default_kv(self) -> str:
+        """Cache type of a session that asks for none: "f32" if every matrix is float32, else "f16"."""
+        return self._default_kv
+
+    def plan(self, context: int | None = None, kv: str | None = None) -> Plan:
         """Exact memory, by part, of this model with one session.
 
         Parameters
         ----------
         context : int, optional
             Positions of the session; 2048, or what the model was trained for if that is less.
-        kv : {"f16"}
-            Type of the cache.
+        kv : {"f16", "f32"}, optional
+            What keys and values are rounded to; `default_kv` if not given.
 
         Raises
         ------
         ValueError
             If `context` is outside what the model was trained for, or `kv` is unknown.
         """
-        _check_kv(kv)
-        parts = self._core.plan(self._default_context() if context is None else context)
+        parts = self._core.plan(self._default_context() if context is None else context, self._kv_number(kv))
         return Plan(**{f"{name}_bytes": size for name, size in parts.items()})
 
-    def session(self, context: int | None = None, kv: str = "f16") -> Session:
+    def session(self, context: int | None = None, kv: str | None = None) -> Session:
         """Start a conversation with an empty cache.
 
         Parameters
@@ -119,21 +124,30 @@ class Model:
                 f"session: {plan.total_bytes} bytes are needed (model {plan.model_bytes} + cache "
                 f"{plan.kv_bytes} + session {plan.session_bytes}), max_bytes is {self.max_bytes}"
             )
-        return Session(self._core, self._default_context() if context is None else context)
+        size = self._default_context() if context is None else context
+        return Session(self._core, size, self._kv_number(kv))
 
-    def session_from_bytes(self, state: bytes, context: int | None = None) -> Session:
-        """A session as `Session.to_bytes` saved it.
+    def session_from_bytes(self, state: bytes, context: int | None = None, kv: str | None = None) -> Session:
+        """A session as `Session.to_bytes` saved it; `kv` as it was then.
 
         Raises
         ------
+        ValueError
+            If the saved cache is of another type than `kv`.
         FormatError
             If the bytes are damaged or belong to another model.
         ContextError
             If the saved tokens do not fit in `context`.
         """
-        session = self.session(context)
+        session = self.session(context, kv)
         session._core.load_bytes(state)
         return session
+
+    def _kv_number(self, kv: str | None) -> int:
+        try:
+            return KV_TYPES[self._default_kv if kv is None else kv]
+        except (KeyError, TypeError):
+            raise ValueError(f"kv: unknown cache type {kv!r} (known: {', '.join(KV_TYPES)})") from None
 
     def _ids(self, prompt: Prompt, parse_special: bool) -> list[int]:
         if isinstance(prompt, str):
@@ -304,11 +318,6 @@ class Model:
             scored += len(logprob)
         surprise = -total / scored
         return math.exp(surprise) if surprise < 709.0 else math.inf  # exp would raise above 709.78
-
-
-def _check_kv(kv: str) -> None:
-    if kv not in KV_TYPES:
-        raise ValueError(f"kv: unknown cache type {kv!r} (known: {', '.join(KV_TYPES)})")
 
 
 def _cpus() -> int:

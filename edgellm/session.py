@@ -20,8 +20,8 @@ class Session:
 
     __slots__ = ("_core",)
 
-    def __init__(self, model: _core.Model, context: int) -> None:
-        self._core = _core.Session(model, context)
+    def __init__(self, model: _core.Model, context: int, kv: int) -> None:
+        self._core = _core.Session(model, context, kv)
 
     def eval(self, ids: Sequence[int], logits: Literal["last", "all"] = "last") -> NDArray[np.float32]:
         """Append tokens and compute logits.

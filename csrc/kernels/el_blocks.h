@@ -44,7 +44,8 @@ typedef struct el_act_q8 {
  * integers are those of the file, so the result is the one a native layout will give.
  */
 
-/* The cache of one layer and one key-value head, d = head size (a multiple of 8):
+/* The cache of one layer and one key-value head, d = head size (a multiple of 8);
+ * in the cache of the _f32 operations float32 stands for f16:
  *
  *   keys    f16 k[context / EL_KEYS][d][EL_KEYS]   lanes are positions
  *   values  f16 v[context][d]                      lanes are the head's own values

@@ -67,6 +67,10 @@ typedef void el_rope_fn(size_t heads, size_t d, size_t rotated, const float *cs,
 typedef void el_kv_write_f16_fn(size_t d, size_t position, const float *key, const float *value,
                                 uint16_t *k_cache, uint16_t *v_cache);
 
+/// The same without rounding.
+typedef void el_kv_write_f32_fn(size_t d, size_t position, const float *key, const float *value,
+                                float *k_cache, float *v_cache);
+
 /// Causal attention of `rows` query vectors that share one key-value head.
 ///
 /// Row r sees positions 0 .. last[r]. Keys are walked in blocks of EL_KEY_BLOCK
@@ -83,6 +87,11 @@ typedef void el_kv_write_f16_fn(size_t d, size_t position, const float *key, con
 typedef void el_attention_f16_fn(size_t rows, size_t d, const float *q, const size_t *offset,
                                  const size_t *last, float scale, const uint16_t *k_cache,
                                  const uint16_t *v_cache, float *y);
+
+/// The same over a float32 cache.
+typedef void el_attention_f32_fn(size_t rows, size_t d, const float *q, const size_t *offset,
+                                 const size_t *last, float scale, const float *k_cache, const float *v_cache,
+                                 float *y);
 
 /// Convert n values between float32 and float16, round to nearest even.
 typedef void el_f32_to_f16_fn(size_t n, const float *x, uint16_t *y);

@@ -177,12 +177,17 @@ static void rotate_and_store(const el_lane *at, size_t layer)
         const float *cs = m->scratch.cs + r * c->rope_dims;
         float *key = m->scratch.k + (r * c->kv_heads + h) * d;
         const float *value = m->scratch.v + (r * c->kv_heads + h) * d;
-        uint16_t *keys = el_session_keys(step->session, layer, h);
+        const size_t position = step->session->position + r;
+        uint8_t *keys = el_session_keys(step->session, layer, h);
+        uint8_t *values = keys + step->session->half_bytes;
 
         m->kernels.rope(group, d, c->rope_dims, cs, m->scratch.q + (r * c->heads + h * group) * d);
         m->kernels.rope(1, d, c->rope_dims, cs, key);
-        m->kernels.kv_write_f16(d, step->session->position + r, key, value, keys,
-                                keys + step->session->context * d);
+        if (step->session->type == EL_KV_F32) {
+            m->kernels.kv_write_f32(d, position, key, value, (float *)keys, (float *)values);
+        } else {
+            m->kernels.kv_write_f16(d, position, key, value, (uint16_t *)keys, (uint16_t *)values);
+        }
     }
     meet(at);
 }
@@ -203,9 +208,18 @@ static void attend(const el_lane *at, size_t layer)
     while (begin < end) {
         const size_t h = begin / per_head, from = begin % per_head;
         const size_t left = per_head - from, count = end - begin < left ? end - begin : left;
-        const uint16_t *keys = el_session_keys(step->session, layer, h);
-        m->kernels.attention_f16(count, d, s->q + h * group * d, s->offset + from, s->last + from, scale,
-                                 keys, keys + step->session->context * d, s->att + h * group * d);
+        const uint8_t *keys = el_session_keys(step->session, layer, h);
+        const uint8_t *values = keys + step->session->half_bytes;
+        const size_t *offset = s->offset + from, *last = s->last + from;
+        const float *q = s->q + h * group * d;
+        float *y = s->att + h * group * d;
+        if (step->session->type == EL_KV_F32) {
+            m->kernels.attention_f32(count, d, q, offset, last, scale, (const float *)keys,
+                                     (const float *)values, y);
+        } else {
+            m->kernels.attention_f16(count, d, q, offset, last, scale, (const uint16_t *)keys,
+                                     (const uint16_t *)values, y);
+        }
         begin += count;
     }
     meet(at);

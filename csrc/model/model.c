@@ -16,15 +16,23 @@ static el_status check_batch(size_t micro_batch, size_t threads, el_error *err)
     return EL_OK;
 }
 
-static uint64_t kv_bytes(const el_config *c, size_t context)
+static size_t value_size(el_kv_type kv) { return kv == EL_KV_F32 ? sizeof(float) : sizeof(uint16_t); }
+
+static uint64_t half_bytes(const el_config *c, size_t context, el_kv_type kv)
 {
-    // layers <= 2^10, kv_heads <= 2^12, head_dim <= 2^8, context <= 2^25: below 2^58
-    return (uint64_t)c->layers * c->kv_heads * 2 * el_round_up(context, EL_KEY_BLOCK) * c->head_dim *
-           sizeof(uint16_t);
+    return (uint64_t)el_round_up(context, EL_KEY_BLOCK) * c->head_dim * value_size(kv);
 }
 
-static el_status check_context(const el_config *c, size_t context, el_error *err)
+static uint64_t kv_bytes(const el_config *c, size_t context, el_kv_type kv)
 {
+    // layers <= 2^10, kv_heads <= 2^12, head_dim <= 2^8, context <= 2^25: below 2^59
+    return (uint64_t)c->layers * c->kv_heads * 2 * half_bytes(c, context, kv);
+}
+
+static el_status check_session(const el_config *c, size_t context, el_kv_type kv, el_error *err)
+{
+    if (kv != EL_KV_F16 && kv != EL_KV_F32)
+        return el_fail(err, EL_ERR_ARG, "there is no cache type %d", (int)kv);
     if (context < 1 || context > c->context) {
         return el_fail(err, EL_ERR_ARG, "context is %zu, outside 1 to %u (what the model was trained for)",
                        context, c->context);
@@ -34,23 +42,24 @@ static el_status check_context(const el_config *c, size_t context, el_error *err
 
 static uint64_t session_struct_bytes(void) { return el_round_up(sizeof(el_session), EL_ALIGN); }
 
-el_status el_session_plan(el_plan *plan, const el_config *config, size_t context, el_error *err)
+el_status el_session_plan(el_plan *plan, const el_config *config, size_t context, el_kv_type kv,
+                          el_error *err)
 {
-    const el_status st = check_context(config, context, err);
+    const el_status st = check_session(config, context, kv, err);
     if (st != EL_OK) return st;
-    plan->kv = kv_bytes(config, context);
+    plan->kv = kv_bytes(config, context, kv);
     plan->session = session_struct_bytes();
     return EL_OK;
 }
 
-el_status el_model_plan(el_plan *out, const el_gguf *gguf, size_t context, size_t micro_batch, size_t threads,
-                        el_error *err)
+el_status el_model_plan(el_plan *out, const el_gguf *gguf, size_t context, el_kv_type kv, size_t micro_batch,
+                        size_t threads, el_error *err)
 {
     el_model m = {.micro_batch = micro_batch};
     el_plan plan = {0};
     el_status st = check_batch(micro_batch, threads, err);
     if (st == EL_OK) st = el_config_from_gguf(&m.config, gguf, err);
-    if (st == EL_OK) st = el_session_plan(&plan, &m.config, context, err);
+    if (st == EL_OK) st = el_session_plan(&plan, &m.config, context, kv, err);
     if (st == EL_OK) st = el_model_layout(&m, gguf, threads, NULL, &plan, err);
     if (st != EL_OK) return st;
 
@@ -68,7 +77,7 @@ el_status el_model_init(el_model **out, const el_gguf *gguf, const el_source *so
     *out = NULL;
     const size_t threads = el_pool_threads(pool);
     el_plan plan;
-    el_status st = el_model_plan(&plan, gguf, 1, micro_batch, threads, err);
+    el_status st = el_model_plan(&plan, gguf, 1, EL_KV_F16, micro_batch, threads, err);
     if (st != EL_OK) return st;
     if (bytes < el_plan_model_bytes(&plan) || (uintptr_t)memory % EL_ALIGN != 0) {
         return el_fail(err, EL_ERR_ARG, "the model needs %llu bytes at a multiple of 64, got %llu",
@@ -93,12 +102,12 @@ const el_config *el_model_config(const el_model *model) { return &model->config;
 
 size_t el_model_micro_batch(const el_model *model) { return model->micro_batch; }
 
-el_status el_session_init(el_session **out, el_model *model, size_t context, void *memory, uint64_t bytes,
-                          el_error *err)
+el_status el_session_init(el_session **out, el_model *model, size_t context, el_kv_type kv, void *memory,
+                          uint64_t bytes, el_error *err)
 {
     *out = NULL;
     el_plan plan = {0};
-    const el_status st = el_session_plan(&plan, &model->config, context, err);
+    const el_status st = el_session_plan(&plan, &model->config, context, kv, err);
     if (st != EL_OK) return st;
     const uint64_t needed = el_plan_session_bytes(&plan);
     if (bytes < needed || (uintptr_t)memory % EL_ALIGN != 0) {
@@ -110,7 +119,9 @@ el_status el_session_init(el_session **out, el_model *model, size_t context, voi
         .model = model,
         .context = el_round_up(context, EL_KEY_BLOCK),
         .capacity = context,
-        .kv = (uint16_t *)((uint8_t *)memory + session_struct_bytes()),
+        .type = kv,
+        .half_bytes = half_bytes(&model->config, context, kv),
+        .kv = (uint8_t *)memory + session_struct_bytes(),
     };
     *out = s;
     return EL_OK;
@@ -135,18 +146,19 @@ typedef struct el_state_head {
     char magic[8];
     uint64_t fingerprint;
     uint64_t position;
+    uint64_t type;  ///< an el_kv_type
 } el_state_head;
 
-static const char EL_STATE_MAGIC[8] = "edgeses1";
+static const char EL_STATE_MAGIC[8] = "edgeses2";
 
 static size_t key_bytes(const el_session *s, size_t position)
 {
-    return el_round_up(position, EL_KEYS) * s->model->config.head_dim * sizeof(uint16_t);
+    return el_round_up(position, EL_KEYS) * s->model->config.head_dim * value_size(s->type);
 }
 
 static size_t value_bytes(const el_session *s, size_t position)
 {
-    return position * s->model->config.head_dim * sizeof(uint16_t);
+    return position * s->model->config.head_dim * value_size(s->type);
 }
 
 static uint64_t state_bytes(const el_session *s, size_t position)
@@ -163,19 +175,23 @@ static void copy_cache(const el_session *s, size_t position, uint8_t *flat, bool
 {
     const el_config *c = &s->model->config;
     for (size_t i = 0; i < (size_t)c->layers * c->kv_heads; i++) {
-        uint16_t *keys = el_session_keys(s, i / c->kv_heads, i % c->kv_heads);
-        uint16_t *values = keys + s->context * c->head_dim;
+        uint8_t *keys = el_session_keys(s, i / c->kv_heads, i % c->kv_heads);
+        uint8_t *values = keys + s->half_bytes;
         const size_t nk = key_bytes(s, position), nv = value_bytes(s, position);
         if (nk == 0) continue;
-        memcpy(out ? flat : (uint8_t *)keys, out ? (uint8_t *)keys : flat, nk);
-        memcpy(out ? flat + nk : (uint8_t *)values, out ? (uint8_t *)values : flat + nk, nv);
+        memcpy(out ? flat : keys, out ? keys : flat, nk);
+        memcpy(out ? flat + nk : values, out ? values : flat + nk, nv);
         flat += nk + nv;
     }
 }
 
 void el_session_export(const el_session *session, uint8_t *dst)
 {
-    el_state_head head = {.fingerprint = session->model->fingerprint, .position = session->position};
+    el_state_head head = {
+        .fingerprint = session->model->fingerprint,
+        .position = session->position,
+        .type = session->type,
+    };
     memcpy(head.magic, EL_STATE_MAGIC, sizeof head.magic);
     memcpy(dst, &head, sizeof head);
     copy_cache(session, session->position, dst + sizeof head, true);
@@ -193,6 +209,8 @@ el_status el_session_import(el_session *session, const uint8_t *src, uint64_t by
     if (head.fingerprint != session->model->fingerprint) {
         return el_fail(err, EL_ERR_FORMAT, "the saved session belongs to another model");
     }
+    if (head.type != (uint64_t)session->type)
+        return el_fail(err, EL_ERR_ARG, "the saved session has a cache of another type");
     if (head.position > session->capacity) {
         return el_fail(err, EL_ERR_CONTEXT, "the saved session holds %llu tokens, the context is %zu",
                        (unsigned long long)head.position, session->capacity);

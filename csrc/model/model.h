@@ -64,7 +64,9 @@ struct el_session {
     size_t context;   ///< rounded up to EL_KEY_BLOCK
     size_t capacity;  ///< positions asked for
     size_t position;
-    uint16_t *kv;     ///< (layers, kv_heads, keys then values, context * head_dim)
+    el_kv_type type;
+    size_t half_bytes;  ///< of the keys, or of the values, of one head: context * head_dim values
+    uint8_t *kv;        ///< (layers, kv_heads, keys then values, half_bytes)
 };
 
 /// Lays out all parts of a model one after the other. With base NULL it only counts.
@@ -90,11 +92,10 @@ typedef struct el_part {
 typedef el_status el_part_fn(void *arg, const el_part *part, el_error *err);
 el_status el_model_visit(el_model *model, el_part_fn *visit, void *arg, el_error *err);
 
-/// Keys of one head of one layer; the values follow at + context * head_dim.
-static inline uint16_t *el_session_keys(const el_session *s, size_t layer, size_t head)
+/// Keys of one head of one layer; the values follow at + half_bytes.
+static inline uint8_t *el_session_keys(const el_session *s, size_t layer, size_t head)
 {
-    const el_config *c = &s->model->config;
-    return s->kv + (layer * c->kv_heads + head) * 2 * s->context * c->head_dim;
+    return s->kv + (layer * s->model->config.kv_heads + head) * 2 * s->half_bytes;
 }
 
 #endif

@@ -56,7 +56,8 @@ static el_status load_file(el_py_model *self, const el_py_load *want, el_py_gguf
                            el_error *err)
 {
     el_status st = el_py_gguf_open(file, want->path, err);
-    if (st == EL_OK) st = el_model_plan(&self->plan, file->gguf, 1, want->micro_batch, want->threads, err);
+    if (st == EL_OK)
+        st = el_model_plan(&self->plan, file->gguf, 1, EL_KV_F16, want->micro_batch, want->threads, err);
     if (st == EL_OK) st = check_cap(&self->plan, want->max_bytes, err);
     if (st == EL_OK) st = el_tokenizer_from_gguf(tok, file->gguf, err);
     if (st == EL_OK) st = el_pool_new(&self->pool, want->threads, err);
@@ -203,16 +204,18 @@ static PyObject *model_close(PyObject *op, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-static PyObject *model_plan(PyObject *op, PyObject *arg)
+static PyObject *model_plan(PyObject *op, PyObject *args)
 {
     el_py_model *self = (el_py_model *)op;
     el_pystate *st = el_py_state(PyType_GetModule(Py_TYPE(op)));
-    const size_t context = PyLong_AsSize_t(arg);
-    if (context == (size_t)-1 && PyErr_Occurred()) return NULL;
+    Py_ssize_t context = 0;
+    int kv = 0;
+    if (!PyArg_ParseTuple(args, "ni:plan", &context, &kv)) return NULL;
 
     el_plan plan = self->plan;
     el_error err = {{0}};
-    const el_status status = el_session_plan(&plan, &self->config, context, &err);
+    const el_status status =
+        el_session_plan(&plan, &self->config, context < 0 ? 0 : (size_t)context, (el_kv_type)kv, &err);
     if (status != EL_OK) return el_py_raise(st, status, &err, "plan");
     return Py_BuildValue("{s:K,s:K,s:K,s:K,s:K}", "weights", (unsigned long long)plan.weights, "scratch",
                          (unsigned long long)plan.scratch, "tables", (unsigned long long)plan.tables, "kv",
@@ -242,7 +245,7 @@ static PyObject *model_get_isa(PyObject *op, void *Py_UNUSED(closure))
 
 static PyMethodDef model_methods[] = {
     {"close", model_close, METH_NOARGS, "Give back memory and threads."},
-    {"plan", model_plan, METH_O, "Bytes by part for one session of so many positions."},
+    {"plan", model_plan, METH_VARARGS, "Bytes by part for one session of so many positions."},
     {NULL, NULL, 0, NULL},
 };
 

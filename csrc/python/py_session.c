@@ -29,12 +29,14 @@ static PyObject *session_new(PyTypeObject *type, PyObject *args, PyObject *Py_UN
     el_pystate *st = el_py_state(PyType_GetModule(type));
     PyObject *model = NULL;
     Py_ssize_t context = 0;
-    if (!PyArg_ParseTuple(args, "O!n:Session", st->model_type, &model, &context)) return NULL;
+    int kv = 0;
+    if (!PyArg_ParseTuple(args, "O!ni:Session", st->model_type, &model, &context, &kv)) return NULL;
 
     el_error err = {{0}};
     el_plan plan = {0};
     el_py_model *m = (el_py_model *)model;
-    el_status status = el_session_plan(&plan, &m->config, context < 0 ? 0 : (size_t)context, &err);
+    el_status status =
+        el_session_plan(&plan, &m->config, context < 0 ? 0 : (size_t)context, (el_kv_type)kv, &err);
     if (status != EL_OK) return el_py_raise(st, status, &err, "session");
 
     el_py_session *self = (el_py_session *)PyType_GenericAlloc(type, 0);
@@ -49,7 +51,8 @@ static PyObject *session_new(PyTypeObject *type, PyObject *args, PyObject *Py_UN
         goto fail;
     }
     if (!el_py_model_enter(m, "session")) goto fail;
-    status = el_session_init(&self->session, m->model, (size_t)context, self->pages, self->bytes, &err);
+    status = el_session_init(&self->session, m->model, (size_t)context, (el_kv_type)kv, self->pages,
+                             self->bytes, &err);
     el_py_model_leave(m);
     if (status != EL_OK) {
         (void)el_py_raise(st, status, &err, "session");

@@ -56,15 +56,19 @@ typedef struct el_session el_session;
 /// Read and check the shape. EL_ERR_UNSUPPORTED names an architecture or feature we do not have.
 el_status el_config_from_gguf(el_config *out, const el_gguf *gguf, el_error *err);
 
+/// What keys and values are rounded to in the cache.
+typedef enum el_kv_type { EL_KV_F16 = 0, EL_KV_F32 = 1 } el_kv_type;
+
 /// Exact bytes for a model and one session of `context` positions.
 ///
 /// @param[in] micro_batch  tokens evaluated together, 1 to 512
 /// @param[in] threads      threads of the pool that will run it
-el_status el_model_plan(el_plan *out, const el_gguf *gguf, size_t context, size_t micro_batch, size_t threads,
-                        el_error *err);
+el_status el_model_plan(el_plan *out, const el_gguf *gguf, size_t context, el_kv_type kv, size_t micro_batch,
+                        size_t threads, el_error *err);
 
 /// Fill in only the parts of a session of `context` positions of a model of this shape.
-el_status el_session_plan(el_plan *plan, const el_config *config, size_t context, el_error *err);
+el_status el_session_plan(el_plan *plan, const el_config *config, size_t context, el_kv_type kv,
+                          el_error *err);
 
 /// Bytes that el_model_init and el_session_init need; sums of the plan's parts.
 uint64_t el_plan_model_bytes(const el_plan *plan);
@@ -83,9 +87,9 @@ const el_config *el_model_config(const el_model *model);
 size_t el_model_micro_batch(const el_model *model);
 
 /// A conversation with a cache of `context` positions, in caller-provided zeroed memory
-/// (el_plan_session_bytes of a plan for this context), 64-byte aligned.
-el_status el_session_init(el_session **out, el_model *model, size_t context, void *memory, uint64_t bytes,
-                          el_error *err);
+/// (el_plan_session_bytes of a plan for this context and type), 64-byte aligned.
+el_status el_session_init(el_session **out, el_model *model, size_t context, el_kv_type kv, void *memory,
+                          uint64_t bytes, el_error *err);
 
 size_t el_session_position(const el_session *session);
 size_t el_session_context(const el_session *session);
@@ -115,7 +119,8 @@ void el_score(el_model *model, size_t rows, float *logits, const int32_t *target
               int32_t *top, float *top_prob);
 
 /// Bytes of a session's state at its position, and copies of it out and in (little-endian machines).
-/// el_session_import checks that the bytes come from a model of this shape and fit the context.
+/// el_session_import checks that the bytes come from a model of this shape and a cache of this type, and
+/// fit the context.
 uint64_t el_session_state_bytes(const el_session *session);
 void el_session_export(const el_session *session, uint8_t *dst);
 el_status el_session_import(el_session *session, const uint8_t *src, uint64_t bytes, el_error *err);
