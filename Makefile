@@ -51,7 +51,7 @@ sanitize: .venv/.built
 	@tools/sanitize.sh $(SAN)
 
 bench: weights
-	@.venv/bin/edgellm bench smollm2-135m
+	@$(PY) benchmarks/bench.py
 
 parity: weights
 	@$(MAKE) -C benchmarks/parity

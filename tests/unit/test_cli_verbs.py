@@ -170,6 +170,20 @@ def test_rates_are_of_the_median_time() -> None:
     assert bench.rates(30, [3.0, 1.0, 2.0]) == {"tokens_per_s": 15.0, "slowest": 10.0, "fastest": 30.0}
 
 
+def test_chat_answers_one_message(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with edgellm.load(tiny) as model:
+        want = model.chat([{"role": "user", "content": "the cat"}], max_tokens=8).text
+    assert cli.main(["chat", tiny, "--message", "the cat", "--max-tokens", "8"]) == 0
+    assert capsys.readouterr().out == want + "\n"
+    assert run_json(capsys, "chat", tiny, "--message", "the cat", "--max-tokens", "8")["text"] == want
+
+
+def test_chat_without_a_template_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(tiny_model.write(tmp_path / "plain.gguf", metadata={"tokenizer.chat_template": None}))
+    assert cli.main(["chat", path, "--message", "hi"]) == 1
+    assert "no chat template" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("option", [["--json"], ["--message", " "]])
 def test_chat_with_nothing_to_say_is_bad_usage(tiny: str, option: list[str]) -> None:
     assert cli.main(["chat", tiny, *option]) == 2

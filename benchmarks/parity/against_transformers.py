@@ -1,0 +1,53 @@
+"""Our logits beside those of transformers, with float32 weights."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from peers import HERE, python_of
+
+import edgellm
+
+MAX_DIFFERENCE = 1e-3
+TOKENS = 512
+
+
+def check_goldens() -> str:
+    """Compute the committed goldens again and return what differs, as make_goldens.py words it."""
+    return subprocess.run(
+        [str(python_of("torch")), str(HERE / "make_goldens.py"), "--check"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+
+
+def compare(path: Path, text: str, folder: Path, threads: int) -> dict[str, Any]:
+    """Compare one float32 model file on the first `TOKENS` tokens of a text.
+
+    Returns
+    -------
+    row : dict
+        The largest and the mean difference of logits, the bound, and ``ok`` (False for NaN).
+    """
+    with edgellm.load(path, threads=threads) as model:
+        ids = model.tokenizer.encode(text)[:TOKENS]
+        mine = {kv: model.session(TOKENS, kv=kv).eval(ids, logits="all") for kv in ("f32", "f16")}
+    ids_path, out = folder / "ids32.npy", folder / "logits.npy"
+    np.save(ids_path, np.array(ids, np.int64))
+    command = [str(python_of("torch")), str(HERE / "peer_torch.py"), str(path), str(ids_path), str(out)]
+    subprocess.run(command, check=True)
+    theirs = np.load(out)
+    row: dict[str, Any] = {
+        "tokens": len(ids),
+        "largest_logit": float(np.abs(theirs).max()),
+        "max_difference": MAX_DIFFERENCE,
+    }
+    for kv, logits in mine.items():
+        difference = np.abs(logits.astype(np.float64) - theirs)
+        row[f"largest_difference_kv_{kv}"] = float(difference.max())
+        row[f"mean_difference_kv_{kv}"] = float(difference.mean())
+        row[f"top_1_agreement_kv_{kv}"] = float((logits.argmax(1) == theirs.argmax(1)).mean())
+    row["ok"] = bool(row["largest_difference_kv_f32"] <= MAX_DIFFERENCE)
+    return row
