@@ -54,7 +54,7 @@ el_sim_status el_sim::launch(const sg4::ActivityPtr &activity, void *tag, el_sim
 void el_sim::completed(const sg4::Activity *activity) noexcept
 {
     const auto found = by_activity.find(activity);
-    if (found == by_activity.end()) return;
+    if (found == by_activity.end() || stopped) return;
     try {
         const uint64_t ticket = found->second;
         by_activity.erase(found);
@@ -92,7 +92,7 @@ void el_sim::arm()
 void el_sim::ring() noexcept
 {
     armed_s = kNever;
-    if (drain_armed) return;
+    if (drain_armed || stopped) return;  // SimGrid still rings what was set before a stop
     if (by_activity.empty()) {
         instant_s = sg4::Engine::get_clock();
         drain();

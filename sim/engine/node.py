@@ -30,31 +30,44 @@ class Memory:
     grow without waiting, so that two of them cannot wait for each other.
     """
 
-    __slots__ = ("_order", "_waiting", "held_bytes", "node", "peak_bytes", "ram_bytes", "resident", "users")
+    __slots__ = (
+        "_resident_bytes",
+        "_waiting",
+        "_weights",
+        "held_bytes",
+        "node",
+        "peak_bytes",
+        "pinned_bytes",
+        "ram_bytes",
+        "resident",
+        "users",
+    )
 
     def __init__(self, node: NodeState, ram_bytes: int) -> None:
         self.node = node
         self.ram_bytes = ram_bytes
         self.held_bytes = 0  # sessions and leases
+        self.pinned_bytes = 0  # weights that somebody uses
         self.peak_bytes = 0
         self.resident: dict[str, int] = {}  # variant -> weight bytes, used longest ago first
         self.users: dict[str, int] = {}  # variant -> tasks with a session
+        self._resident_bytes = 0
+        self._weights: dict[str, int] = {}
         self._waiting: deque[tuple[int, str, Callable[[], None]]] = deque()
 
     def weights(self, model: str) -> int:
         """Bytes of a variant's weights (with what a step of it needs)."""
-        return self.node.sim.memory_bytes(self.node, model, 0)
+        found = self._weights.get(model)
+        if found is None:
+            found = self._weights[model] = self.node.sim.memory_bytes(self.node, model, 0)
+        return found
 
     def place(self, model: str) -> None:
         """Make a variant resident before the day begins, if there is room."""
         need = self.weights(model)
-        if model not in self.resident and sum(self.resident.values()) + need <= self.ram_bytes:
+        if model not in self.resident and self._resident_bytes + need <= self.ram_bytes:
             self.resident[model] = need
-
-    @property
-    def pinned_bytes(self) -> int:
-        """Weights that somebody uses."""
-        return sum(self.resident[m] for m, n in self.users.items() if n and m in self.resident)
+            self._resident_bytes += need
 
     @property
     def free_bytes(self) -> int:
@@ -79,7 +92,8 @@ class Memory:
         def grant() -> None:
             have = task.sessions.get(model)
             if have is None:
-                self.users[model] = self.users.get(model, 0) + 1
+                users = self.users[model] = self.users.get(model, 0) + 1
+                self.pinned_bytes += weights if users == 1 else 0
             task.sessions[model] = max(cache, have or 0)
             self._hold(max(0, cache - (have or 0)))
             granted(self._bring(model, weights))
@@ -105,11 +119,12 @@ class Memory:
         """Make a variant resident and most recently used; returns whether it has to be read."""
         cold = self.resident.pop(model, None) is None
         self.resident[model] = weights
-        for other in list(self.resident):
-            if sum(self.resident.values()) + self.held_bytes <= self.ram_bytes:
-                break
-            if not self.users.get(other):
-                del self.resident[other]
+        self._resident_bytes += weights if cold else 0
+        if self._resident_bytes + self.held_bytes > self.ram_bytes:
+            for other in [m for m in self.resident if not self.users.get(m)]:
+                self._resident_bytes -= self.resident.pop(other)
+                if self._resident_bytes + self.held_bytes <= self.ram_bytes:
+                    break
         return cold
 
     def _hold(self, nbytes: int) -> None:
@@ -145,6 +160,7 @@ class Memory:
         if task.sessions:
             for model, cache in task.sessions.items():
                 self.users[model] -= 1
+                self.pinned_bytes -= 0 if self.users[model] else self.weights(model)
                 self.held_bytes -= cache
             task.sessions.clear()
             self._serve()

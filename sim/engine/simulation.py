@@ -55,7 +55,6 @@ class Simulation:
         self._next = 0
         self._specs: list[Any] = []
         self._day_over = False
-        self._ended_s: float | None = None
 
     def _make_links(self) -> dict[str, LinkState]:
         """One medium for each group of links, and for each link without a group."""
@@ -74,8 +73,8 @@ class Simulation:
 
     @property
     def now(self) -> float:
-        """Simulated seconds; after the end, when that was: SimGrid's own clock may run on to its next alarm."""
-        return self.engine.now if self._ended_s is None else self._ended_s
+        """Simulated seconds."""
+        return self.engine.now
 
     def at(self, date_s: float, call: Callable[[], Any]) -> int:
         """Call at a date; returns a ticket."""
@@ -180,7 +179,7 @@ class Simulation:
             self.at(self._specs[0].arrival_s, self._arrivals)
         duration_s = self.scenario.duration_s
         self.at(duration_s, self._end_of_day)
-        self.at(duration_s + max(DRAIN_S, duration_s), self._stop)
+        self.at(duration_s + max(DRAIN_S, duration_s), self.engine.stop)
         self.engine.run()
         if self.error is not None:
             raise self.error
@@ -242,11 +241,7 @@ class Simulation:
 
     def _stop_if_idle(self) -> None:
         if self._open == 0 and self._tasks == 0:
-            self._stop()
-
-    def _stop(self) -> None:
-        self._ended_s = self.now
-        self.engine.stop()
+            self.engine.stop()
 
     def request_settled(self, request: Request) -> None:
         """A request was finished, rejected or failed."""

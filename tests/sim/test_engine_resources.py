@@ -295,3 +295,10 @@ def test_energy_of_idling_ends_with_the_last_answer():
     result = simulated(Script(handle), request(arrival_s=99.0))
     assert result.simulated_s == near(101.0)
     assert node(result, "home/device1")["energy_j"] == near(202.0)
+
+
+def test_battery_that_would_last_longer_does_not_prolong_the_day():
+    result = simulated(sim.strategy.Local(), fleet=fleet(device(battery_j=1000)))
+    assert result.simulated_s == 100.0
+    assert node(result, "home/device1")["battery_left_j"] == near(800.0)
+    assert node(result, "home/device0")["battery_left_j"] == near(800.0 - 0.6 * 3)
