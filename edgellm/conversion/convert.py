@@ -89,7 +89,8 @@ def convert(
     quant : str
         One of `edgellm.quant.QUANTIZABLE`, in any case; ``"f32"`` dequantizes.
     embedding : str or None
-        The format of embedding and head; None for `quant`.
+        The format of embedding and head; None for `quant`, or ``"q8_0"`` where `quant` is coarser, as the
+        usual quantizer of GGUF files does: logits suffer most from a coarse head.
     progress : bool or callable
         True shows a bar; a callable gets (bytes read, bytes to read).
 
@@ -116,7 +117,7 @@ def convert(
     >>> edgellm.convert("SmolLM2-135M-Instruct.Q4_1.gguf", "smollm2.q8_0.gguf", "q8_0")  # doctest: +SKIP
     """
     quant = _quant_name("quant", quant)
-    embedding = quant if embedding is None else _quant_name("embedding", embedding)
+    embedding = _head_type(quant) if embedding is None else _quant_name("embedding", embedding)
     source, target = os.fspath(src), os.fspath(dst)
     check_regular(source)
     if os.path.exists(target) and os.path.samefile(source, target):
@@ -143,6 +144,10 @@ def _quant_name(argument: str, name: object) -> str:
         what = "can be read, not made" if name.lower() in TYPES else "is unknown"
         raise ValueError(f"convert: {argument} {name[:40]!r} {what}; possible are {', '.join(QUANTIZABLE)}")
     return name.lower()
+
+
+def _head_type(quant: str) -> str:
+    return quant if TYPES[quant].bits_per_value >= TYPES["q8_0"].bits_per_value else "q8_0"
 
 
 def _new_type(tensor: Tensor, quant: str, embedding: str) -> str:

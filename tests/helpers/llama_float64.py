@@ -46,7 +46,7 @@ def attention(q: Array, k: Array, v: Array) -> Array:
     """Causal attention; q is (t, heads, d), k and v are (t, kv_heads, d)."""
     t, heads, d = q.shape
     group = heads // k.shape[1]
-    k, v = np.repeat(k, group, axis=1), np.repeat(v, group, axis=1)
+    k, v = (np.repeat(x.astype(np.float16).astype(np.float64), group, axis=1) for x in (k, v))  # as the cache
     scores = np.einsum("ihd,jhd->hij", q, k) / np.sqrt(d)
     scores = np.where(np.tril(np.ones((t, t), bool)), scores, -np.inf)
     p = np.exp(scores - scores.max(axis=-1, keepdims=True))

@@ -39,7 +39,7 @@ def only_files(folder, *names):
 @pytest.mark.parametrize("name", quant.QUANTIZABLE)
 def test_convert_rounds_every_matrix_as_quantize_does(tmp_path, name):
     source = tiny_model.write(tmp_path / "source.gguf", quant="q6_k", width=256, ffn=512)
-    done = edgellm.convert(source, tmp_path / "new.gguf", name.upper())
+    done = edgellm.convert(source, tmp_path / "new.gguf", name.upper(), embedding=name)
     before, after = tensors_of(source), tensors_of(tmp_path / "new.gguf")
     assert list(before) == list(after) == list(done.types)
     for key, tensor in after.items():
@@ -77,19 +77,28 @@ def test_convert_keeps_the_label_on_every_way(tmp_path, source):
 
 def test_convert_to_the_same_format_copies(tmp_path):
     source = tiny_model.write(tmp_path / "source.gguf", quant="q4_1")
-    done = edgellm.convert(source, tmp_path / "new.gguf", "q4_1")
+    done = edgellm.convert(source, tmp_path / "new.gguf", "q4_1", embedding="q4_1")
     assert done.requantized_from is None
     before, after = tensors_of(source), tensors_of(tmp_path / "new.gguf")
     assert all(before[key].tobytes() == after[key].tobytes() for key in before)
 
 
-def test_embedding_and_head_may_have_another_format(tmp_path, source):
-    types = edgellm.convert(source, tmp_path / "new.gguf", "q4_0", embedding="q8_0").types
-    assert types["token_embd.weight"] == types["output.weight"] == "q8_0"
-    assert types["blk.0.attn_q.weight"] == "q4_0"
-    assert types["blk.0.attn_norm.weight"] == types["output_norm.weight"] == "f32"
+@pytest.mark.parametrize(
+    ("quant", "head"), [("q4_0", "q8_0"), ("tq2_0", "q8_0"), ("q8_0", "q8_0"), ("f16", "f16")]
+)
+def test_embedding_and_head_are_never_coarser_than_q8_0_unless_told(tmp_path, source, quant, head):
+    types = edgellm.convert(source, tmp_path / "new.gguf", quant).types
+    assert types["token_embd.weight"] == types["output.weight"] == head
     before, after = tensors_of(source), tensors_of(tmp_path / "new.gguf")
-    assert after["token_embd.weight"].tobytes() == before["token_embd.weight"].tobytes()  # it was Q8_0
+    same = after["token_embd.weight"].tobytes() == before["token_embd.weight"].tobytes()
+    assert same == (head == "q8_0")  # it was q8_0, and is then copied
+
+
+def test_embedding_and_head_may_have_another_format(tmp_path, source):
+    types = edgellm.convert(source, tmp_path / "new.gguf", "q8_0", embedding="q4_0").types
+    assert types["token_embd.weight"] == types["output.weight"] == "q4_0"
+    assert types["blk.0.attn_q.weight"] == "q8_0"
+    assert types["blk.0.attn_norm.weight"] == types["output_norm.weight"] == "f32"
 
 
 def test_rows_that_do_not_suit_a_block_get_the_stated_format(tmp_path):

@@ -1,0 +1,124 @@
+"""`edgellm.doctor`: does this machine keep the arithmetic contract, and what will run on it?"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import edgellm
+from edgellm import cpu
+from edgellm.conversion import sample
+
+TYPES = ("q4_0", "q4_1", "q8_0", "q6_k", "f16")
+THREADS = (1, 2, 5)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One question and its answer."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What `doctor` found. `str(report)` is for people, `report.ok` for scripts."""
+
+    checks: tuple[Check, ...]
+    features: tuple[str, ...]
+    isas: tuple[str, ...]
+    kernels: dict[str, str]
+    machine: str
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether every check passed."""
+        return all(check.ok for check in self.checks)
+
+    def __str__(self) -> str:
+        width = max(len(op) for op in self.kernels)
+        lines = [
+            f"edgellm {edgellm.__version__}, arithmetic contract {edgellm.__numerics__}",
+            f"machine   {self.machine}",
+            f"features  {' '.join(self.features) or 'none'}",
+            f"isas      {' '.join(self.isas)}",
+            "",
+            *(f"{'ok  ' if c.ok else 'FAIL'}  {c.name}: {c.detail}" for c in self.checks),
+            "",
+            "kernels",
+            *(f"  {op:<{width}}  {isa}" for op, isa in self.kernels.items()),
+            "",
+            f"{'All is well' if self.ok else 'SOMETHING IS WRONG'} ({self.seconds:.1f} s)",
+        ]
+        return "\n".join(lines)
+
+
+def _whole(ids: list[int]) -> Iterator[list[int]]:
+    yield ids
+
+
+def _singly(ids: list[int]) -> Iterator[list[int]]:
+    yield from ([i] for i in ids)
+
+
+def _digest(path: Path, isa: str, threads: int, feed: Callable[[list[int]], Iterator[list[int]]]) -> str:
+    ids = list(range(1, 70))
+    with edgellm.load(path, threads=threads, isa=isa) as model:
+        session = model.session(context=128)
+        logits = np.concatenate([session.eval(part, logits="all") for part in feed(ids)])
+    return hashlib.sha256(logits.tobytes()).hexdigest()
+
+
+def _same_bits(path: Path, type_name: str, isas: tuple[str, ...]) -> Check:
+    seen: dict[str, list[str]] = {}
+    for isa in isas:
+        for threads in THREADS:
+            for how, feed in (("prefill", _whole), ("token by token", _singly)):
+                label = f"{isa}, {threads} threads, {how}"
+                seen.setdefault(_digest(path, isa, threads, feed), []).append(label)
+    name = f"same bits, {type_name}"
+    if len(seen) == 1:
+        (digest, runs), *_ = seen.items()
+        return Check(name, True, f"{len(runs)} runs agree on {digest[:12]}")
+    odd = min(seen.values(), key=len)
+    return Check(name, False, f"{len(seen)} different results; alone: {'; '.join(odd)}")
+
+
+def doctor() -> Report:
+    """Prove the arithmetic contract on this machine and list the kernels it will use.
+
+    A small random model of each weight format is run on every instruction set that this machine has,
+    with several thread counts, as one prefill and token by token: all must give the same bits.
+
+    Returns
+    -------
+    report : Report
+        Printable; `.ok` is False if any check failed. Takes a few seconds.
+
+    Raises
+    ------
+    OSError
+        If the temporary folder cannot be written.
+    """
+    started = time.perf_counter()
+    isas = tuple(cpu.runnable_isas())
+    checks = []
+    with tempfile.TemporaryDirectory(prefix="edgellm-doctor-") as folder:
+        for type_name in TYPES:
+            path = Path(folder) / f"{type_name}.gguf"
+            sample.write(path, quant=type_name, width=256, ffn=512)
+            checks.append(_same_bits(path, type_name, isas))
+    checks.append(Check("numpy", True, np.__version__))
+    machine = f"{platform.machine()}, {cpu.count()} CPUs, {platform.system()}"
+    seconds = time.perf_counter() - started
+    return Report(tuple(checks), tuple(cpu.features()), isas, cpu.kernels(), machine, seconds)
