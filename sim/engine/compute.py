@@ -48,7 +48,14 @@ class Run(Waitable):
 
     def begin(self, kernel: Kernel, done: Settle) -> Cancel:
         del kernel  # it is the simulation, which the node knows too
-        return _Running(self, done).begin()
+        task = self.node.sim.current
+        assert task is not None, "only a task can wait"
+        if task.node is not self.node:
+            raise ValueError(
+                f"a generator on {task.node.name} cannot run work on {self.node.name}: "
+                "work happens where the generator runs; call a service there, or spawn one there in setup"
+            )
+        return _Running(self, task, done).begin()
 
 
 class _Running:
@@ -72,12 +79,9 @@ class _Running:
         "units",
     )
 
-    def __init__(self, run: Run, done: Settle) -> None:
-        self.run, self.done, self.node = run, done, run.node
+    def __init__(self, run: Run, task: Task, done: Settle) -> None:
+        self.run, self.task, self.done, self.node = run, task, done, run.node
         self.sim: Simulation = run.node.sim
-        task = self.sim.current
-        assert task is not None, "only a task can wait"
-        self.task: Task = task
         work = run.work
         self.units = run.repeat * (work.tokens if isinstance(work, Decode) else 1)
         self.unit_s = 0.0 if isinstance(work, Decode) else self.sim.time_s(self.node, work)

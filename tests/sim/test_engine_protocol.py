@@ -478,3 +478,22 @@ def test_node_names_its_state():
         [0.0, ["home/device0", "device", [SMALL], 0, True, False]],
         [0.0, True],
     ]
+
+
+def test_work_happens_only_where_the_generator_runs():
+    nodes = []
+
+    def handle(req, here, log):
+        yield nodes[0].run(Compute(1.0))
+
+    with pytest.raises(StrategyError, match="on home/device0 cannot run work on cloud/server"):
+        log(handle, setup=lambda fleet: nodes.append(fleet["cloud/server"]))
+
+
+def test_what_ends_at_the_limit_is_in_time():
+    def handle(req, here, log):
+        log((yield sim.within(here.run(Compute(1.0)), 1.0)).steps)
+        yield sim.within(sim.sleep(1.0), 1.0)
+        log()
+
+    assert log(handle) == [[1.0, 1], [2.0, None]]
