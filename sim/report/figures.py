@@ -1,6 +1,7 @@
 """The figures of a study. Colour says the strategy, the marker or dash says the model variant."""
 
 import math
+import textwrap
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +77,8 @@ def pareto(study: "Study", x: str = "e2e_p95_s", y: str = "energy_per_request_j"
         color = look.color(row["strategy"])
         bars = [None if math.isnan(e) else e for e in error]
         axes.errorbar(*at, xerr=bars[0], yerr=bars[1], color=color, lw=0.9, alpha=0.55, capsize=2, zorder=2)
-        axes.plot(*at, look.marker(row["base_model"]), color=color, ms=8.5, mec="white", mew=0.9, zorder=3)
+        size = 10.0 - 1.2 * min(look.models.index(row["base_model"]), 2)  # later ones on top, smaller
+        axes.plot(*at, look.marker(row["base_model"]), color=color, ms=size, mec="white", mew=0.8, zorder=3)
     _infinity_bands(axes, infinite, x, y)
     axes.set_xlabel(axis_title(x))
     axes.set_ylabel(axis_title(y))
@@ -176,7 +178,8 @@ def latency(study: "Study", column: str = "e2e_s") -> StudyFigure:
                 va="bottom",
                 ha="right",
             )
-        axes.set_title(strategy, color=look.color(strategy), fontsize=9 if len(strategy) > 14 else 10.5)
+        title = "\n".join(textwrap.wrap(strategy.replace("(", " ("), 21)).replace(" (", "(")
+        axes.set_title(title, color=look.color(strategy), fontsize=9 if len(strategy) > 14 else 10.5)
         axes.set_ylim(0, 1.02)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.0f} %"))
         axes.grid(True)

@@ -9,7 +9,7 @@ from edgellm.sim.columns import find
 from edgellm.sim.quality import Quality
 from edgellm.sim.report import figures
 from edgellm.sim.report.style import Look, StudyFigure
-from edgellm.sim.report.text import LIMITS, duration, findings, number, percent
+from edgellm.sim.report.text import LIMITS, UNITS, duration, findings, number, percent, with_prefix
 
 if TYPE_CHECKING:
     from edgellm.sim.study import Study
@@ -19,7 +19,7 @@ _STYLE = """
 *{box-sizing:border-box}
 body{margin:0;background:#fff;color:var(--ink);
  font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
-main{max-width:1160px;margin:0 auto;padding:40px 28px 80px}
+main{max-width:1200px;margin:0 auto;padding:40px 28px 80px}
 h1{font-size:1.9rem;line-height:1.2;margin:0 0 6px}
 h2{font-size:1.25rem;margin:46px 0 10px;padding-top:14px;border-top:1px solid var(--line)}
 p{max-width:78ch}.lead{color:var(--muted);margin:0 0 22px}
@@ -29,17 +29,17 @@ ul.findings{background:var(--soft);border-left:4px solid var(--accent);margin:20
 ul.findings li{margin:4px 0}nav a{white-space:nowrap}
 .scroll{overflow-x:auto;margin:12px 0}
 table{border-collapse:collapse;font-size:.84rem;font-variant-numeric:tabular-nums}
-th,td{padding:5px 9px;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
+th,td{padding:5px 8px;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
 th{font-weight:600;color:var(--muted);vertical-align:bottom;border-bottom:1.5px solid #b8c2cc}
 th small{display:block;font-weight:400}
 td.n,th.n{text-align:right;white-space:nowrap}
-td:first-child{white-space:nowrap}
+td:first-child{min-width:8em;max-width:13em}.one,td:first-child .tag,td code{white-space:nowrap}
 b.best{color:#00654a}
 .ci{color:var(--muted);font-size:.88em}.ci.row{display:block;line-height:1.2}
 h3{font-size:1rem;margin:22px 0 0}
-.tag{display:inline-block;border-radius:9px;padding:0 8px;font-size:.76rem;line-height:1.5;white-space:nowrap}
+.tag{display:inline-block;border-radius:9px;padding:0 8px;margin:1px 0;font-size:.76rem;line-height:1.5}
 .guess{background:#fdf0d5;color:#7a4b00}.plain{background:#eaf2f8;color:#00507d}.warn{background:#fbeceb;color:#8c1d18}
-figure{margin:16px 0 6px}figure svg{max-width:100%;height:auto}
+figure{margin:20px 0 6px}figure svg{width:100%;max-width:960px;height:auto}
 figcaption{color:var(--muted);font-size:.88rem;max-width:84ch}
 .banner{background:#fbeceb;border-left:4px solid #b3261e;padding:10px 16px;margin:16px 0}
 details{margin:10px 0}summary{cursor:pointer;color:var(--accent)}
@@ -194,10 +194,8 @@ def _result_table(
             cells.append(escape(look.short[row["base_model"]]))
         cells += [_figure_cell(row, name, write, best[name]) for name, _, _, write in columns]
         if answers:
-            cells += [
-                escape(row["answered_by"] or "nobody").replace(" %", "&nbsp;%"),
-                _label(row["quality_label"] or "–"),
-            ]
+            who = escape(row["answered_by"] or "nobody").replace(", ", "<br>")
+            cells += [f'<span class="one">{who}</span>', "<br>".join(map(_label, row["quality_label"].split(" + "))) or "–"]
         rows.append(cells)
     heads = [("strategy", ""), *([("asked model", "")] if asked else []), *((h, u) for _, h, u, _ in columns)]
     heads += [("answered by", ""), ("quality is", "")] if answers else []
@@ -227,7 +225,7 @@ def _figure_cell(row: dict[str, Any], name: str, write: Callable[[float], str], 
 
 def _label(text: str) -> str:
     kind = "plain" if text.startswith("measured") else "guess" if text.startswith("cited") else "warn"
-    return f'<span class="tag {kind}">{escape(text)}</span>' if len(text) < 40 else escape(text)
+    return f'<span class="tag {kind}">{escape(text)}</span>' if text else ""
 
 
 def _figures(study: "Study") -> str:
@@ -290,7 +288,7 @@ def _quality(study: "Study") -> str:
         "that of the published file.</p>"
     )
     columns: list[Column] = [
-        ("variant", "", lambda q: escape(q.variant), False),
+        ("variant", "", lambda q: f'<span class="one">{escape(q.variant)}</span>', False),
         ("weights", "MB", lambda q: number(sizes.get(q.variant, math.nan)), True),
         ("perplexity", "", perplexity, True),
         ("top-1 agreement", "", lambda q: percent(q.agreement), True),
@@ -379,10 +377,10 @@ def _constants(study: "Study") -> str:
     constants = study.meta["constants"]
     guessed = sum(c["guess"] for c in constants)
     columns: list[Column] = [
-        ("profile", "", _text("profile"), False),
+        ("profile", "", lambda c: f'<span class="one">{escape(c["profile"])}</span>', False),
         ("constant", "", lambda c: f"<code>{escape(c['constant'])}</code>", False),
-        ("value", "", _amount("value", digits=4), True),
-        ("unit", "", _text("unit"), False),
+        ("value", "", lambda c: with_prefix(c["value"]), True),
+        ("unit", "", lambda c: escape(UNITS.get(c["unit"], c["unit"].replace("_per_", "/"))), False),
         ("spread", "", _spread, False),
         ("", "", lambda c: '<span class="tag guess">guess</span>' if c["guess"] else "", False),
         ("source", "", _text("source"), False),
@@ -394,7 +392,7 @@ def _constants(study: "Study") -> str:
 def _spread(constant: dict[str, Any]) -> str:
     if constant["low"] is None or constant["high"] is None:
         return ""
-    return f"{number(constant['low'])} to {number(constant['high'])}"
+    return f"{with_prefix(constant['low'])} to {with_prefix(constant['high'])}"
 
 
 def _method(study: "Study") -> str:

@@ -132,7 +132,7 @@ def scale_axis(axes: Axes, which: str, values: Sequence[float]) -> float | None:
     data = np.asarray(values, dtype=np.float64)
     finite = data[np.isfinite(data)]
     positive = finite[finite > 0]
-    log = len(positive) == len(finite) > 0 and positive.max() / positive.min() > 20
+    log = len(positive) == len(finite) > 0 and positive.max() / positive.min() > 8
     axis = axes.xaxis if which == "x" else axes.yaxis
     set_limits = axes.set_xlim if which == "x" else axes.set_ylim
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)

@@ -77,6 +77,28 @@ def number(value: float, digits: int = 3) -> str:
     return f"{value:.{decimals}f}"
 
 
+#: Units as people write them, by their name in profiles.
+UNITS = {"w": "W", "j": "J", "usd": "USD", "usd_per_hour": "USD/h", "j_per_bit": "J/bit", "count": "", "share": ""}
+
+
+def with_prefix(value: float) -> str:
+    """Return a large or small number with a metric prefix, as it stands before a unit.
+
+    Examples
+    --------
+    >>> with_prefix(12.8e9), with_prefix(0.0001), with_prefix(4.0), with_prefix(75.5)
+    ('12.8 G', '100 µ', '4', '75.5')
+    """
+    for size, prefix in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e5, " k")):
+        if abs(value) >= size:
+            return f"{value / (1e3 if prefix == ' k' else size):.4g}{prefix}"
+    if 0.0 < abs(value) < 1e-2:
+        for size, prefix in ((1e-3, " m"), (1e-6, " µ"), (1e-9, " n"), (1e-12, " p")):
+            if abs(value) >= size:
+                return f"{value / size:.4g}{prefix}"
+    return f"{value:.4g}"
+
+
 def percent(value: float) -> str:
     """Return a share as percent with one decimal, never rounding to 100 or 0 what is not.
 
