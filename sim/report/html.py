@@ -195,7 +195,10 @@ def _result_table(
         cells += [_figure_cell(row, name, write, best[name]) for name, _, _, write in columns]
         if answers:
             who = escape(row["answered_by"] or "nobody").replace(", ", "<br>")
-            cells += [f'<span class="one">{who}</span>', "<br>".join(map(_label, row["quality_label"].split(" + "))) or "–"]
+            cells += [
+                f'<span class="one">{who}</span>',
+                "<br>".join(map(_label, row["quality_label"].split(" + "))) or "–",
+            ]
         rows.append(cells)
     heads = [("strategy", ""), *([("asked model", "")] if asked else []), *((h, u) for _, h, u, _ in columns)]
     heads += [("answered by", ""), ("quality is", "")] if answers else []

@@ -78,7 +78,15 @@ def number(value: float, digits: int = 3) -> str:
 
 
 #: Units as people write them, by their name in profiles.
-UNITS = {"w": "W", "j": "J", "usd": "USD", "usd_per_hour": "USD/h", "j_per_bit": "J/bit", "count": "", "share": ""}
+UNITS = {
+    "w": "W",
+    "j": "J",
+    "j_per_bit": "J/bit",
+    "usd": "USD",
+    "usd_per_hour": "USD/h",
+    "count": "",
+    "ratio": "",
+}
 
 
 def with_prefix(value: float) -> str:

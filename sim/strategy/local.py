@@ -9,7 +9,7 @@ from .protocol import Script
 
 
 class Local(Strategy):
-    """Every device answers by itself: nothing leaves it, and nothing is faster than it.
+    """Every device answers by itself: nothing leaves it, and it is as slow as the device is.
 
     Parameters
     ----------
@@ -21,6 +21,8 @@ class Local(Strategy):
     >>> Local(model="smollm2-135m:q4_0").name
     'local'
     """
+
+    validation = "published times of one request on one device: docs/calibration.md"
 
     def __init__(self, model: str = "") -> None:
         self.model = model
