@@ -1,5 +1,6 @@
 """The verbs that run a model, on a tiny one: what they print, and what bad input gets."""
 
+import dataclasses
 import io
 import json
 import sys
@@ -235,3 +236,26 @@ def test_chat_keeps_what_was_said_when_an_answer_is_stopped(
     assert converse(parrot, monkeypatch, "a", "b") == 0
     assert parrot.asked == [["a"], ["a", "A", "b"]]
     assert "[stopped]" in capsys.readouterr().err
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What `edgellm.doctor` gives, without the examination."""
+
+    ok: bool
+    features: tuple[str, ...] = ("avx2",)
+
+    def __str__(self) -> str:
+        return "All is well" if self.ok else "SOMETHING IS WRONG"
+
+
+@pytest.mark.parametrize("ok", [True, False])
+def test_doctor_tells_scripts_by_its_exit_code(
+    ok: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verdict = Verdict(ok)
+    monkeypatch.setitem(vars(edgellm), "doctor", lambda: verdict)
+    assert cli.main(["doctor"]) == (0 if ok else 1)
+    assert capsys.readouterr().out == f"{verdict}\n"
+    assert cli.main(["doctor", "--json"]) == (0 if ok else 1)
+    assert json.loads(capsys.readouterr().out) == {"ok": ok, "features": ["avx2"]}
