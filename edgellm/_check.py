@@ -1,5 +1,7 @@
 """Checks of array arguments. Each message names the function, the argument, what was expected, what came."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -21,7 +23,7 @@ def array(where: str, name: str, a: object, ndim: int | tuple[int, ...] | None =
     return a if a.flags.aligned else a.copy()
 
 
-def refuse(where: str, name: str, a: F32, bad: npt.NDArray[np.bool_]) -> None:
+def refuse(where: str, name: str, a: npt.NDArray[np.floating[Any]], bad: npt.NDArray[np.bool_]) -> None:
     """Raise ValueError naming the first bad entry, if there is one."""
     if bad.any():
         at = tuple(int(i) for i in np.argwhere(bad)[0])

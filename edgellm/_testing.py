@@ -1,0 +1,202 @@
+"""Doors for tests: every kernel on raw memory, in buffers that end at a page that must not be touched.
+
+Not part of the public interface. Sizes are checked here, because the C side checks nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgellm import _core, cpu
+from edgellm.quant import TYPES
+
+F32 = npt.NDArray[np.float32]
+U8 = npt.NDArray[np.uint8]
+
+BLOCK, LANES, KEYS, KEY_BLOCK = 32, 16, 16, 64
+ACT_Q8 = np.dtype([("scale", "<f4"), ("sum", "<i4"), ("sum_lo", "<i4"), ("q", "i1", (BLOCK,))])
+LAYOUTS = ("f32x16", "f16x16", "bf16x16", "q4_0x16", "q4_1x16", "q8_0x16", "q8_sx16")
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+
+
+def guarded(shape: int | tuple[int, ...], dtype: Any = np.float32) -> npt.NDArray[Any]:
+    """Make an array whose last byte is followed by a page that cannot be read or written.
+
+    Every byte is 0xFF, which reads as NaN. So the start is as misaligned as the size makes it.
+    """
+    dtype = np.dtype(dtype)
+    count = int(np.prod(shape))
+    nbytes = count * dtype.itemsize
+    page = mmap.PAGESIZE
+    size = -(-max(nbytes, 1) // page) * page
+    memory = mmap.mmap(-1, size + page)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    if _libc.mprotect(address + size, page, 0) != 0:
+        raise OSError(ctypes.get_errno(), "mprotect failed")
+    a = np.frombuffer(memory, dtype, count, offset=size - nbytes).reshape(shape)
+    a.view(np.uint8)[...] = 0xFF
+    return a
+
+
+def put(a: npt.ArrayLike, dtype: Any = np.float32) -> npt.NDArray[Any]:
+    """Copy an array to guarded memory."""
+    source = np.asarray(a, dtype)
+    out = guarded(source.shape, source.dtype)
+    out[...] = source
+    return out
+
+
+def kernels() -> list[tuple[str, str]]:
+    """Give the rows of kernels.def that this machine can run, as (operation, isa)."""
+    isas = cpu.runnable_isas()
+    return [row for row in _core.testing_kernel_list() if row[1] in isas]
+
+
+def call(op: str, isa: str, sizes: tuple[int, ...], buffers: tuple[Any, ...], scalar: float = 0.0) -> None:
+    """Call one kernel. `buffers` are arrays or None, in the order of the contract's parameters."""
+    held = [None if b is None or b.size == 0 else b.reshape(-1).view(np.uint8).data for b in buffers]
+    empty = np.zeros(1, np.uint8).data  # an extent of zero still gets a pointer
+    views = tuple(
+        empty if view is None and given is not None else view
+        for view, given in zip(held, buffers, strict=True)
+    )
+    _core.testing_call_kernel(op, isa, sizes, scalar, views)
+
+
+def elementwise(op: str, isa: str, *inputs: npt.ArrayLike) -> F32:
+    """Call silu, gelu, gelu_tanh, swiglu or softmax."""
+    x = [put(a) for a in inputs]
+    y = guarded(x[0].shape)
+    call(op, isa, (x[0].size,), (*x, y))
+    return y
+
+
+def add(isa: str, x: npt.ArrayLike, y: npt.ArrayLike) -> F32:
+    """x + y"""
+    out = put(y)
+    call("add", isa, (out.size,), (put(x), out))
+    return out
+
+
+def norm(op: str, isa: str, x: npt.ArrayLike, w: npt.ArrayLike, b: npt.ArrayLike | None, eps: float) -> F32:
+    """Call rms_norm (b is None) or layer_norm."""
+    x, w = put(x), put(w)
+    y = guarded(x.shape)
+    biases = () if op == "rms_norm" else (None if b is None else put(b),)
+    call(op, isa, (x.size,), (x, w, *biases, y), eps)
+    return y
+
+
+def rope(isa: str, x: npt.ArrayLike, rotated: int, cs: npt.ArrayLike) -> F32:
+    """Rotate x of shape (heads, d); cs is (rotated / 2, 2)."""
+    out = put(x)
+    call("rope", isa, (out.shape[0], out.shape[1], rotated), (put(cs), out))
+    return out
+
+
+def to_f16(isa: str, x: npt.ArrayLike) -> npt.NDArray[np.uint16]:
+    """Give the bits of x as float16."""
+    values = put(x)
+    y = guarded(values.shape, np.uint16)
+    call("f32_to_f16", isa, (values.size,), (values, y))
+    return y
+
+
+def to_f32(isa: str, x: npt.ArrayLike) -> F32:
+    """Give float16 bits as float32."""
+    bits = put(x, np.uint16)
+    y = guarded(bits.shape)
+    call("f16_to_f32", isa, (bits.size,), (bits, y))
+    return y
+
+
+def quantize_act_q8(isa: str, x: npt.ArrayLike) -> npt.NDArray[Any]:
+    """Round x of shape (m, k) to blocks of shape (m, k / 32) of dtype `ACT_Q8`."""
+    values = put(x)
+    m, k = values.shape
+    y = guarded((m, k // BLOCK), ACT_Q8)
+    for row in range(m):
+        call("quantize_act_q8", isa, (k,), (values[row], y[row]))
+    return y
+
+
+def tile_bytes(type: str, k: int) -> int:
+    """Bytes of one packed tile."""
+    return _core.testing_pack_sizes(TYPES[type].number, k)[2]
+
+
+def layout(type: str) -> str:
+    """Name of the layout that a GGUF type is packed to."""
+    return LAYOUTS[_core.testing_pack_sizes(TYPES[type].number, 256)[0]]
+
+
+def pack(type: str, k: int, rows: npt.NDArray[np.uint8]) -> U8:
+    """Pack rows of a GGUF type, (n, bytes of a row), into tiles in guarded memory."""
+    number = TYPES[type].number
+    n = rows.shape[0]
+    assert rows.shape[1] == _core.testing_pack_sizes(number, k)[1]
+    size = tile_bytes(type, k)
+    tiles = guarded((-(-n // LANES), size), np.uint8)
+    for tile in range(tiles.shape[0]):
+        part = np.ascontiguousarray(rows[tile * LANES : (tile + 1) * LANES])
+        _core.testing_pack_tile(number, part.shape[0], k, part.data, tiles[tile].data)
+    return tiles
+
+
+def unpack(type: str, k: int, tiles: U8, row: int) -> F32:
+    """Values of one row of packed tiles."""
+    y = guarded(k)
+    _core.testing_unpack_lane(TYPES[type].number, k, tiles[row // LANES].data, row % LANES, y.data)
+    return y
+
+
+def gemm(type: str, isa: str, n: int, k: int, tiles: U8, x: npt.ArrayLike, spare: int = 0) -> F32:
+    """Multiply packed weights by x of shape (m, k); `spare` values lie between rows of x and of y."""
+    kind = layout(type)
+    values = np.asarray(x, np.float32)
+    m = values.shape[0]
+    y = guarded((m, n + spare))
+    held: npt.NDArray[Any]
+    if kind.startswith("q"):
+        op, width = f"gemm_q8_{kind}", k // BLOCK
+        held = guarded((m, width + spare), ACT_Q8)
+        held[:, :width] = quantize_act_q8("ref", values)
+    else:
+        op, width = f"gemm_f32_{kind}", k
+        held = guarded((m, k + spare))
+        held[:, :k] = values
+    call(op, isa, (m, n, k, width + spare, n + spare), (tiles, held, y))
+    assert not spare or np.all(np.isnan(y[:, n:])), "a kernel wrote between the rows"
+    return np.ascontiguousarray(y[:, :n])
+
+
+def kv_caches(isa: str, keys: F32, values: F32, context: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Write (s, d) keys and values into caches for `context` positions; the rest stays NaN."""
+    s, d = keys.shape
+    assert s <= context
+    assert context % KEYS == 0
+    k_cache = guarded((context // KEYS, d, KEYS), np.uint16)
+    v_cache = guarded((context, d), np.uint16)
+    for p in range(s):
+        call("kv_write_f16", isa, (d, p), (put(keys[p]), put(values[p]), k_cache, v_cache))
+    return k_cache, v_cache
+
+
+def attention(
+    isa: str, q: F32, last: list[int], scale: float, k_cache: npt.NDArray[Any], v_cache: npt.NDArray[Any]
+) -> F32:
+    """Attend with q of shape (rows, d); row r sees positions 0 .. last[r]."""
+    rows, d = q.shape
+    assert len(last) == rows
+    assert all(end < v_cache.shape[0] for end in last)
+    y = guarded(q.shape)
+    offset = put(np.arange(rows) * d, np.uintp)
+    call("attention_f16", isa, (rows, d), (put(q), offset, put(last, np.uintp), k_cache, v_cache, y), scale)
+    return y

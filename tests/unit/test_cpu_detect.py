@@ -1,0 +1,73 @@
+"""Features count only if the processor has them and the operating system saves their registers."""
+
+import pytest
+
+from edgellm import _core, cpu
+
+FMA, F16C = 1 << 12, 1 << 29
+AVX2, F, DQ, BW, VL = 1 << 5, 1 << 16, 1 << 17, 1 << 30, 1 << 31
+VNNI, AMX_INT8, AVX_VNNI = 1 << 11, 1 << 25, 1 << 4
+YMM, ZMM, TILES = 0x7, 0xE7, 0x600E7
+
+ICE_LAKE = {"leaf1": FMA | F16C, "leaf7": AVX2 | F | DQ | BW | VL, "leaf7_ecx": VNNI}
+
+
+def decode(leaf1=0, leaf7=0, leaf7_ecx=0, leaf7_edx=0, leaf7_1=0, xcr0=0):
+    return _core.testing_cpu_decode(leaf1, leaf7, leaf7_ecx, leaf7_edx, leaf7_1, xcr0)
+
+
+def test_features_of_a_full_machine():
+    everything = decode(**ICE_LAKE, leaf7_edx=AMX_INT8, leaf7_1=AVX_VNNI, xcr0=TILES)
+    assert everything == ["avx2", "fma", "f16c", "avx_vnni", "avx512", "avx512_vnni", "amx_int8"]
+
+
+def test_features_without_os_support_do_not_count():
+    assert decode(**ICE_LAKE, leaf7_edx=AMX_INT8, leaf7_1=AVX_VNNI, xcr0=0) == []
+    assert decode(**ICE_LAKE, leaf7_edx=AMX_INT8, xcr0=0x3) == []  # x87 and SSE alone
+
+
+def test_features_of_an_os_that_saves_ymm_only():
+    assert decode(**ICE_LAKE, leaf7_edx=AMX_INT8, xcr0=YMM) == ["avx2", "fma", "f16c"]
+
+
+def test_tiles_need_their_own_state():
+    assert "amx_int8" not in decode(**ICE_LAKE, leaf7_edx=AMX_INT8, xcr0=ZMM)
+
+
+@pytest.mark.parametrize("part", [F, DQ, BW, VL])
+def test_avx512_needs_all_its_parts(part):
+    partial = {**ICE_LAKE, "leaf7": ICE_LAKE["leaf7"] & ~part}
+    assert "avx512" not in decode(**partial, xcr0=ZMM)
+
+
+def test_features_of_an_old_machine():
+    assert decode(leaf1=0, xcr0=0x3) == []
+
+
+def test_features_of_this_machine_are_those_of_the_kernel(tmp_path):
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            flags = next((line.split(":")[1].split() for line in file if line.startswith("flags")), None)
+    except OSError:
+        flags = None
+    if flags is None:
+        pytest.skip("no x86 flags in /proc/cpuinfo")
+    for ours, theirs in [("avx2", "avx2"), ("fma", "fma"), ("f16c", "f16c"), ("avx512_vnni", "avx512_vnni")]:
+        assert (ours in cpu.features()) == (theirs in flags), ours
+
+
+def test_runnable_isas_start_with_ref():
+    isas = cpu.runnable_isas()
+    assert isas[0] == "ref"
+    assert ("avx2" in isas) == ({"avx2", "fma", "f16c"} <= set(cpu.features()))
+
+
+def test_unknown_isa_names_the_known_ones():
+    with pytest.raises(ValueError, match=r"unknown isa 'sse9'.*ref"):
+        cpu.kernels("sse9")
+
+
+def test_count_is_the_affinity_mask():
+    import os
+
+    assert cpu.count() == len(os.sched_getaffinity(0))

@@ -1,0 +1,197 @@
+"""Every kernel of every instruction set gives the bits of `ref`, whatever the sizes and values.
+
+All buffers end at a page that must not be touched, so a read or write past the end is a crash here.
+"""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgellm import _core, _testing, cpu
+from tests.unit.kernel_cases import FILLS, ISAS, SIZES, TYPE_NAMES, fill, random_rows, same_bits
+
+pytestmark = pytest.mark.parametrize("isa", ISAS) if ISAS else pytest.mark.skip("this machine runs ref alone")
+
+BLOCK = _testing.BLOCK
+
+
+@pytest.mark.parametrize("kind", FILLS)
+def test_quantize_act_q8_has_the_bits_of_ref(isa, kind):
+    for k in (0, 32, 64, 576):
+        x = fill(kind, (2, k), seed=k)
+        assert _testing.quantize_act_q8(isa, x).tobytes() == _testing.quantize_act_q8("ref", x).tobytes()
+
+
+def test_quantize_act_q8_rounds_ties_as_ref(isa):
+    x = np.arange(-127, 129, dtype=np.float32)[None, :] / 2
+    x[0, ::32] = 127  # inverse is 1, so that halves are ties
+    assert _testing.quantize_act_q8(isa, x).tobytes() == _testing.quantize_act_q8("ref", x).tobytes()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_quantize_act_q8_of_non_finite_values_is_defined(isa, value):
+    x = np.linspace(-1, 1, 32, dtype=np.float32)[None, :].copy()
+    x[0, 5] = value
+    got, want = _testing.quantize_act_q8(isa, x), _testing.quantize_act_q8("ref", x)
+    assert got["q"].tobytes() == want["q"].tobytes()
+    assert got["sum"] == want["q"].astype(int).sum()
+
+
+@pytest.mark.parametrize("op", ["silu", "gelu", "gelu_tanh", "softmax"])
+@pytest.mark.parametrize("kind", FILLS)
+def test_elementwise_has_the_bits_of_ref(isa, op, kind):
+    for n in SIZES:
+        x = fill(kind, n, seed=n, top=100)
+        assert same_bits(_testing.elementwise(op, isa, x), _testing.elementwise(op, "ref", x)), n
+
+
+def test_activations_of_every_exponent_have_the_bits_of_ref(isa):
+    bits = np.arange(0, 0x7F000000, 0x00010003, dtype=np.uint32)
+    x = np.concatenate([bits, bits | 0x80000000]).view(np.float32)
+    x = x[np.abs(x) < 1e12]  # x^3 of gelu_tanh stays finite
+    for op in ("silu", "gelu", "gelu_tanh"):
+        assert same_bits(_testing.elementwise(op, isa, x), _testing.elementwise(op, "ref", x)), op
+
+
+@pytest.mark.parametrize("kind", FILLS)
+def test_two_operand_ops_have_the_bits_of_ref(isa, kind):
+    for n in SIZES:
+        a, b = fill(kind, n, seed=n), fill("random", n, seed=n + 1)
+        assert same_bits(
+            _testing.elementwise("swiglu", isa, a, b), _testing.elementwise("swiglu", "ref", a, b)
+        )
+        assert same_bits(_testing.add(isa, a, b), _testing.add("ref", a, b))
+
+
+@pytest.mark.parametrize("kind", FILLS)
+def test_norms_have_the_bits_of_ref(isa, kind):
+    for n in SIZES:
+        x, w, b = fill(kind, n, seed=n), fill("random", n, seed=n + 1), fill("random", n, seed=n + 2)
+        for op, bias in (("rms_norm", None), ("layer_norm", b), ("layer_norm", None)):
+            got = _testing.norm(op, isa, x, w, bias, 1e-5)
+            assert same_bits(got, _testing.norm(op, "ref", x, w, bias, 1e-5)), (op, n)
+
+
+@pytest.mark.parametrize("kind", FILLS)
+def test_rope_has_the_bits_of_ref(isa, kind):
+    for heads, d, rotated in [(0, 8, 8), (1, 8, 2), (3, 64, 64), (2, 64, 48), (2, 34, 34), (1, 128, 0)]:
+        x, cs = fill(kind, (heads, d)), fill("random", (rotated // 2, 2), seed=7)
+        assert same_bits(_testing.rope(isa, x, rotated, cs), _testing.rope("ref", x, rotated, cs))
+
+
+@pytest.mark.parametrize("kind", FILLS)
+def test_float16_conversions_have_the_bits_of_ref(isa, kind):
+    for n in SIZES:
+        x = fill(kind, n, seed=n)
+        half = _testing.to_f16("ref", x)
+        assert _testing.to_f16(isa, x).tobytes() == half.tobytes()
+        assert _testing.to_f32(isa, half).tobytes() == _testing.to_f32("ref", half).tobytes()
+
+
+@pytest.mark.parametrize("type_name", TYPE_NAMES)
+@pytest.mark.parametrize("m", [0, 1, 2, 7, 8, 9, 31])
+def test_gemm_has_the_bits_of_ref(isa, type_name, m):
+    for n, k in [(1, 256), (16, 256), (33, 512)]:
+        tiles = _testing.pack(type_name, k, random_rows(type_name, n, k))
+        x = fill("random", (m, k), seed=n)
+        for spare in (0, 3):
+            got = _testing.gemm(type_name, isa, n, k, tiles, x, spare)
+            assert same_bits(got, _testing.gemm(type_name, "ref", n, k, tiles, x, spare)), (n, k, spare)
+
+
+@pytest.mark.parametrize("type_name", ["q4_0", "q4_1", "q8_0", "q5_1", "f32", "f16", "bf16"])
+@pytest.mark.parametrize("kind", FILLS)
+def test_gemm_of_extreme_activations_has_the_bits_of_ref(isa, type_name, kind):
+    for k in (32, 96, 576):
+        tiles = _testing.pack(type_name, k, random_rows(type_name, 19, k))
+        x = fill(kind, (13, k))
+        got = _testing.gemm(type_name, isa, 19, k, tiles, x)
+        assert same_bits(got, _testing.gemm(type_name, "ref", 19, k, tiles, x)), k
+
+
+@pytest.mark.parametrize("type_name", TYPE_NAMES)
+@pytest.mark.parametrize("byte", [0x00, 0x7F, 0x80, 0xFF])
+def test_gemm_of_extreme_weights_has_the_bits_of_ref(isa, type_name, byte):
+    rows = random_rows(type_name, 17, 256)
+    scales = random_rows(type_name, 17, 256, seed=1) != rows  # bytes that are random, not set
+    extreme = np.where(scales & (type_name not in ("f32", "f16", "bf16")), byte, rows).astype(np.uint8)
+    finite = np.isfinite(_unpack_all(type_name, 256, _testing.pack(type_name, 256, extreme), 17)).all()
+    tiles = _testing.pack(type_name, 256, extreme if finite else rows)
+    for kind in ("all_max", "alternating", "random"):
+        x = fill(kind, (5, 256))
+        got = _testing.gemm(type_name, isa, 17, 256, tiles, x)
+        assert same_bits(got, _testing.gemm(type_name, "ref", 17, 256, tiles, x)), kind
+
+
+def _unpack_all(type_name, k, tiles, n):
+    return np.stack([_testing.unpack(type_name, k, tiles, row) for row in range(n)])
+
+
+def _caches(d, s, context, seed=0, isa="ref"):
+    keys, values = fill("random", (s, d), seed), fill("wide", (s, d), seed + 1)
+    return _testing.kv_caches(isa, keys, values, context)
+
+
+@pytest.mark.parametrize("d", [8, 24, 64, 72, 128, 256])
+def test_kv_write_has_the_bits_of_ref(isa, d):
+    for got, want in zip(_caches(d, 21, 32, isa=isa), _caches(d, 21, 32), strict=True):
+        assert got.tobytes() == want.tobytes()
+
+
+@pytest.mark.parametrize("d", [8, 24, 64, 72, 128, 256])
+@pytest.mark.parametrize("rows", [0, 1, 2, 3, 4, 7, 12])
+def test_attention_has_the_bits_of_ref(isa, d, rows):
+    rng = np.random.default_rng(d + rows)
+    for s, context in [(1, 16), (16, 16), (64, 64), (65, 80), (150, 160)]:
+        k_cache, v_cache = _caches(d, s, context)  # what is not written is NaN
+        q = fill("random", (rows, d), seed=s)
+        growing = sorted(rng.integers(0, s, rows).tolist())
+        for last in (growing, growing[::-1], [s - 1] * rows, rng.integers(0, s, rows).tolist()):
+            got = _testing.attention(isa, q, last, 0.125, k_cache, v_cache)
+            assert same_bits(got, _testing.attention("ref", q, last, 0.125, k_cache, v_cache)), (s, last)
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_attention_of_a_row_does_not_depend_on_the_others(isa, data):
+    s = data.draw(st.integers(1, 140))
+    rows = data.draw(st.integers(1, 9))
+    last = data.draw(st.lists(st.integers(0, s - 1), min_size=rows, max_size=rows))
+    k_cache, v_cache = _caches(16, s, -(-s // 16) * 16)
+    q = fill("random", (rows, 16), seed=s)
+    together = _testing.attention(isa, q, last, 0.25, k_cache, v_cache)
+    alone = [
+        _testing.attention(isa, q[r : r + 1], last[r : r + 1], 0.25, k_cache, v_cache) for r in range(rows)
+    ]
+    assert same_bits(together, np.concatenate(alone))
+
+
+@settings(max_examples=40)
+@given(m=st.integers(1, 30), cut=st.integers(0, 30), n=st.integers(1, 40), blocks=st.integers(1, 5))
+def test_gemm_of_a_row_does_not_depend_on_the_others(isa, m, cut, n, blocks):
+    k, cut = blocks * BLOCK, min(cut, m)
+    tiles = _testing.pack("q4_1", k, random_rows("q4_1", n, k))
+    x = fill("random", (m, k), seed=n)
+    parts = [_testing.gemm("q4_1", isa, n, k, tiles, part) for part in (x[:cut], x[cut:])]
+    assert same_bits(_testing.gemm("q4_1", isa, n, k, tiles, x), np.concatenate(parts))
+
+
+def test_every_kernel_of_the_isa_is_tested_here(isa):
+    tested = {
+        "quantize_act_q8",
+        "silu",
+        "gelu",
+        "gelu_tanh",
+        "softmax",
+        "swiglu",
+        "add",
+        "rms_norm",
+        "layer_norm",
+    }
+    tested |= {"rope", "f32_to_f16", "f16_to_f32", "kv_write_f16", "attention_f16"}
+    tested |= {
+        f"gemm_{'q8' if _testing.layout(t)[0] == 'q' else 'f32'}_{_testing.layout(t)}" for t in TYPE_NAMES
+    }
+    assert {op for op, row in _core.testing_kernel_list() if row == isa} <= tested
+    assert tested == set(cpu.kernels())
