@@ -177,26 +177,30 @@ def gemm(type: str, isa: str, n: int, k: int, tiles: U8, x: npt.ArrayLike, spare
     return np.ascontiguousarray(y[:, :n])
 
 
-def kv_caches(isa: str, keys: F32, values: F32, context: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Write (s, d) keys and values into caches for `context` positions; the rest stays NaN."""
+def kv_caches(
+    isa: str, keys: F32, values: F32, context: int, kind: str = "f16"
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Write (s, d) keys and values into "f16" or "f32" caches for `context` positions; the rest stays NaN."""
     s, d = keys.shape
     assert s <= context
     assert context % KEYS == 0
-    k_cache = guarded((context // KEYS, d, KEYS), np.uint16)
-    v_cache = guarded((context, d), np.uint16)
+    dtype = np.uint16 if kind == "f16" else np.float32
+    k_cache = guarded((context // KEYS, d, KEYS), dtype)
+    v_cache = guarded((context, d), dtype)
     for p in range(s):
-        call("kv_write_f16", isa, (d, p), (put(keys[p]), put(values[p]), k_cache, v_cache))
+        call(f"kv_write_{kind}", isa, (d, p), (put(keys[p]), put(values[p]), k_cache, v_cache))
     return k_cache, v_cache
 
 
 def attention(
     isa: str, q: F32, last: list[int], scale: float, k_cache: npt.NDArray[Any], v_cache: npt.NDArray[Any]
 ) -> F32:
-    """Attend with q of shape (rows, d); row r sees positions 0 .. last[r]."""
+    """Attend with q of shape (rows, d); row r sees positions 0 .. last[r] of caches of `kv_caches`."""
     rows, d = q.shape
     assert len(last) == rows
     assert all(end < v_cache.shape[0] for end in last)
     y = guarded(q.shape)
-    offset = put(np.arange(rows) * d, np.uintp)
-    call("attention_f16", isa, (rows, d), (put(q), offset, put(last, np.uintp), k_cache, v_cache, y), scale)
+    offset, ends = put(np.arange(rows) * d, np.uintp), put(last, np.uintp)
+    op = "attention_f16" if v_cache.dtype == np.uint16 else "attention_f32"
+    call(op, isa, (rows, d), (put(q), offset, ends, k_cache, v_cache, y), scale)
     return y

@@ -101,14 +101,16 @@ def test_float16_conversions_are_those_of_numpy(isa):
         assert np.array_equal(_testing.to_f16(isa, both), both.astype(np.float16).view(np.uint16))
 
 
+@pytest.mark.parametrize("kind", ["f16", "f32"])
 @pytest.mark.parametrize(("d", "s"), [(64, 1), (64, 200), (128, 65), (24, 90)])
-def test_attention_error_is_bounded(isa, d, s):
+def test_attention_error_is_bounded(isa, d, s, kind):
     q, keys, values = fill("random", (4, d)), fill("random", (s, d), 1), fill("random", (s, d), 2)
-    k_cache, v_cache = _testing.kv_caches(isa, keys, values, -(-s // 16) * 16)
+    k_cache, v_cache = _testing.kv_caches("ref", keys, values, -(-s // 16) * 16, kind)
     last = [0, s // 2, s - 1, s - 1]
     scale = 1 / np.sqrt(d)
     got = _testing.attention(isa, q, last, scale, k_cache, v_cache)
-    rounded = [a.astype(np.float16).astype(np.float64) for a in (keys, values)]
+    stored = np.float16 if kind == "f16" else np.float32
+    rounded = [a.astype(stored).astype(np.float64) for a in (keys, values)]
     want = _reference.attention(q, *rounded, last, float(np.float32(scale)))
     assert within(got, want, 2 * (d + s / 16 + 64) * EPS)
 
