@@ -240,7 +240,8 @@ def outcomes(study: "Study") -> StudyFigure:
     colors = {"served within the SLO": "#009E73", "served, outside the SLO": "#F0E442"}
     colors |= dict(zip(named, ("#D55E00", "#CC79A7", "#7A5C00", "#444444", "#56B4E9"), strict=False))
     stacks: dict[str, list[float]] = {name: [p.get(name, 0.0) for p in parts.values()] for name in colors}
-    other = [1.0 - sum(stack[i] for stack in stacks.values()) for i in range(len(parts))]
+    whole = [sum(shares.values()) for shares in parts.values()]  # 1, or 0 where no request arrived
+    other = [whole[i] - sum(stack[i] for stack in stacks.values()) for i in range(len(parts))]
     if max(other) > 1e-9:
         stacks["other reasons"], colors["other reasons"] = other, "#b8c2cc"
     figure, axes = _bars(look, list(parts), stacks, colors)

@@ -44,6 +44,7 @@ STYLE: Any = {  # matplotlib's stubs want each key as a literal
     "grid.linewidth": 0.8,
     "legend.frameon": False,
     "legend.fontsize": 8.5,
+    "text.parse_math": False,  # names of strategies are text, whatever they contain
     "svg.fonttype": "path",
     "svg.hashsalt": "edgellm",
     "figure.facecolor": "white",

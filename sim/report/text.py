@@ -153,6 +153,8 @@ def findings(study: "Study") -> list[str]:
         return look.row(row["strategy"], row["base_model"])
 
     row: dict[str, Any] | None
+    if not any(row["requests"] for row in rows):
+        return ["No request arrived in the simulated period."]
     target = study.slo.target
     if any(v is not None for v in (study.slo.ttft_s, study.slo.tpot_s, study.slo.e2e_s)):
         met = [row for row in rows if row["slo_attainment"] >= target]

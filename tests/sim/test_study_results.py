@@ -13,7 +13,7 @@ pd = pytest.importorskip("pandas")
 pq = pytest.importorskip("pyarrow.parquet")
 pytest.importorskip("matplotlib")
 
-from study_fakes import STRATEGIES, VARIANTS, make_study  # noqa: E402 - after importorskip
+from study_fakes import STRATEGIES, VARIANTS, make_run_of, make_study  # noqa: E402 - after importorskip
 
 from edgellm.sim import columns, metrics  # noqa: E402 - after importorskip
 from edgellm.sim.report import figures  # noqa: E402 - after importorskip
@@ -164,6 +164,24 @@ def test_figures_survive_a_strategy_that_serves_nothing():
     for kind in figures.KINDS:
         assert study.plot(kind).to_svg()
     assert "battery empty" in render(study)
+
+
+def test_a_study_without_requests_is_shown_as_such():
+    study = Study(make_study().meta, (make_run_of("local", VARIANTS[0], 1, 0),))
+    assert "No request arrived" in render(study)
+    assert study.summary()
+    assert math.isnan(study.rows()[0]["e2e_p50_s"])
+    assert study.rows()[0]["goodput_per_s"] == 0.0
+
+
+def test_names_of_strategies_may_hold_anything():
+    name = "a$b_{<i>&x$\\frac{"
+    meta = make_study().meta
+    meta["strategies"] = [meta["strategies"][0] | {"label": name, "summary": "<script>"}]
+    study = Study(meta, (make_run_of(name, VARIANTS[0], 1),))
+    text = render(study)
+    assert "&lt;i&gt;&amp;x$" in text
+    assert "<script" not in text
 
 
 def test_unknown_plots_are_named_and_an_empty_study_says_so(study):
