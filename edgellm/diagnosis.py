@@ -70,7 +70,8 @@ def _singly(ids: list[int]) -> Iterator[list[int]]:
     yield from ([i] for i in ids)
 
 
-WAYS = ((1, "prefill", _whole), (2, "token by token", _singly), (4, "prefill", _whole))  # threads, label, feed
+# threads, what it is called, how tokens are fed
+WAYS = ((1, "prefill", _whole), (2, "token by token", _singly), (4, "prefill", _whole))
 
 
 def _digest(path: Path, isa: str, threads: int, feed: Callable[[list[int]], Iterator[list[int]]]) -> str:
