@@ -1,8 +1,11 @@
 """Progress of long work, on standard error: a tqdm bar where there is one, plain lines otherwise."""
 
+import contextlib
 import importlib
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
@@ -72,6 +75,22 @@ class Progress:
         self._next_line_s = time.monotonic() + 2.0
         self._told = self.done
         print(f"{self.title}: {amount_text(self.done, self.total, self.unit)}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def patience(text: str, after_s: float = 1.0) -> Iterator[None]:
+    """Say on a terminal what is going on, if the block takes longer than `after_s`.
+
+    For work that cannot tell how far it is; the block must release the GIL.
+    """
+    timer = threading.Timer(after_s, lambda: print(f"[{text}]", file=sys.stderr, flush=True))
+    timer.daemon = True
+    if sys.stderr.isatty():
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def amount_text(done: int, total: int | None, unit: str) -> str:

@@ -1,11 +1,13 @@
 """Arguments that `run`, `chat` and `bench` share, and what they mean."""
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from edgellm._progress import patience
 from edgellm.cli._text import json_number
 
 if TYPE_CHECKING:
@@ -42,7 +44,8 @@ def load(args: argparse.Namespace, threads: int | None) -> "edgellm.Model":
     from edgellm import models
 
     path = models.resolve(args.model)
-    return edgellm.load(path, threads=threads, isa=args.isa, max_bytes=args.max_bytes)
+    with patience("loading the model"):
+        return edgellm.load(path, threads=threads, isa=args.isa, max_bytes=args.max_bytes)
 
 
 def generation(args: argparse.Namespace) -> dict[str, Any]:
@@ -59,11 +62,14 @@ def show(pieces: Iterator[str]) -> Any:
     On a terminal, characters that would steer it are replaced: a model's text is not to be trusted.
     """
     steer = sys.stdout.isatty()
+    first = True
     while True:
         try:
-            piece = next(pieces)
+            with patience("reading the prompt") if first else contextlib.nullcontext():
+                piece = next(pieces)
         except StopIteration as end:
             return end.value
+        first = False
         if steer:
             piece = "".join(c if c.isprintable() or c in "\n\t" else "?" for c in piece)
         sys.stdout.write(piece)
