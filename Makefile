@@ -44,7 +44,7 @@ check: .venv/.built
 
 format: .venv/.deps
 	@$(PY) -m ruff format -q edgellm sim tests tools benchmarks setup.py
-	@find csrc \( -name '*.c' -o -name '*.h' -o -name '*.cpp' \) -print0 | xargs -0 .venv/bin/clang-format -i
+	@find csrc tests/c \( -name '*.c' -o -name '*.h' -o -name '*.cpp' \) -print0 | xargs -0 .venv/bin/clang-format -i
 
 # A second build of the extension under AddressSanitizer and UBSan, in a folder of its own.
 sanitize: .venv/.built

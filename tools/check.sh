@@ -17,7 +17,7 @@ step() {
 }
 
 c_format() {
-    find csrc \( -name '*.c' -o -name '*.h' -o -name '*.cpp' \) -print0 |
+    find csrc tests/c \( -name '*.c' -o -name '*.h' -o -name '*.cpp' \) -print0 |
         xargs -0 .venv/bin/clang-format --dry-run --Werror
 }
 

@@ -7,10 +7,15 @@ cd "$(dirname "$0")/.."
 base=$1
 python=$PWD/.venv/bin/python
 
+# Timestamps do not see a changed flag or a source that went away.
+recipe=$({ cat setup.py; find csrc -name '*.c' -o -name '*.cpp' | LC_ALL=C sort; gcc --version; } | sha256sum)
+if [ "$recipe" != "$(cat "$base.recipe" 2>/dev/null || true)" ]; then rm -rf "$base"; fi
+
 EDGELLM_SANITIZE=address,undefined "$python" setup.py -q build -b "$base" --build-lib "$base/lib" >"$base.log" 2>&1 || {
     cat "$base.log" >&2
     exit 1
 }
+printf '%s\n' "$recipe" >"$base.recipe"
 targets=()
 for folder in tests/unit tests/fuzz; do [ -d "$folder" ] && targets+=("$folder"); done
 
