@@ -355,6 +355,16 @@ def test_request_that_nobody_settles_is_unfinished():
     assert math.isinf(columns["e2e_s"][0])
 
 
+def test_request_that_nobody_settles_misses_its_deadline():
+    def handle(req, here):
+        yield sim.sleep(1)
+
+    forgetful = type("Forgetful", (sim.Strategy,), {"handle": lambda self, req, here: handle(req, here)})
+    columns = simulated(forgetful(), request(0, deadline_s=5.0)).requests
+    assert columns["status"] == ["failed"]
+    assert columns["reason"] == ["deadline missed"]
+
+
 def test_deadline_missed_is_a_failure_with_infinite_latency():
     columns = simulated(
         sim.strategy.Local(), request(0, deadline_s=0.7), request(1, 50.0, deadline_s=0.5)
