@@ -119,7 +119,8 @@ def _overview() -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+    head, _, rest = str(error).partition("\n\n")  # after the first paragraph, some errors carry a traceback
+    return " ".join(head.split()) + (" (--debug shows where)" if rest else "")
 
 
 def _describe(error: Exception) -> str:

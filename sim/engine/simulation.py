@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -28,6 +29,8 @@ from .task import Task
 #: After the last arrivals the simulation goes on until all is answered, but at most this much longer, or
 #: as long again as the scenario if that is more.
 DRAIN_S = 3600.0
+#: Frames of files below this folder are ours, not those of a user's strategy.
+OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 class Simulation:
@@ -267,9 +270,11 @@ class Simulation:
         name = type(self.strategy).__name__
         where = "" if request is None else f" on request {request.id} ({request.kind!r} at {request.node})"
         trace = "".join(traceback.format_exception(error))
+        theirs = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(OURS)]
+        line = f" ({os.path.basename(theirs[-1].filename)}, line {theirs[-1].lineno})" if theirs else ""
         if self.error is None:
             self.error = StrategyError(
                 f"strategy {name} raised {type(error).__name__}{where} at {self.now:.6g} s: "
-                f"{error}\n\n{trace}"
+                f"{error}{line}\n\n{trace}"
             )
         self.engine.stop()
