@@ -86,3 +86,9 @@ def test_changelog_has_an_entry():
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert re.search(r"^## ", text, re.MULTILINE)
     assert re.search(r"^- ", text, re.MULTILINE)
+
+
+def test_every_page_of_docs_is_in_the_index():
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    pages = {p.name for p in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert {name for name in pages if f"({name})" not in index} == set()

@@ -1,0 +1,48 @@
+"""The front page is true: its Python runs, and both halves fit in the twenty lines that it promises."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+
+
+def test_readme_has_both_halves():
+    assert len(BLOCKS) == 2
+    assert "import edgellm" in BLOCKS[0]
+    assert "sim.Strategy" in BLOCKS[1]
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=["engine", "testbed"])
+def test_block_fits_in_twenty_lines(block):
+    assert len([line for line in block.splitlines() if line.strip()]) <= 20
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=["engine", "testbed"])
+def test_block_runs_as_printed(block, smollm2, tmp_path, monkeypatch, capsys):
+    (tmp_path / "scenarios").symlink_to(ROOT / "scenarios")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
+    assert capsys.readouterr().out.strip()
+
+
+def test_engine_block_gives_the_same_bits_on_each_isa(smollm2, tmp_path, monkeypatch, capsys):
+    """What the last lines of the block print must be equal, or the page lies."""
+    monkeypatch.chdir(tmp_path)
+    exec(compile(BLOCKS[0][BLOCKS[0].index("for isa") :], "README.md", "exec"), engine_names(smollm2))
+    shown = {line.split(" ", 1)[1] for line in capsys.readouterr().out.splitlines()}
+    assert len(shown) == 1
+
+
+def engine_names(path: Path) -> dict[str, object]:
+    import edgellm
+
+    return {"edgellm": edgellm, "path": path}
+
+
+def test_readme_states_its_limits():
+    assert "## Limits" in TEXT
+    assert "## When the first run fails" in TEXT
