@@ -3,6 +3,7 @@
 #define _GNU_SOURCE  // sched_getaffinity
 #include <sched.h>
 #endif
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <unistd.h>
 
@@ -49,7 +50,7 @@ uint64_t el_cpu_decode(const el_cpuid *id)
 #if defined(__x86_64__)
 #include <cpuid.h>
 
-uint64_t el_cpu_features(void)
+static uint64_t detect(void)
 {
     el_cpuid id = {0};
     unsigned a, b, c, d;
@@ -72,7 +73,7 @@ uint64_t el_cpu_features(void)
 #elif defined(__aarch64__)
 #include <sys/auxv.h>
 
-uint64_t el_cpu_features(void)
+static uint64_t detect(void)
 {
     const unsigned long hwcap = getauxval(AT_HWCAP), hwcap2 = getauxval(AT_HWCAP2);
     uint64_t cpu = EL_CPU_NEON;
@@ -83,9 +84,23 @@ uint64_t el_cpu_features(void)
 
 #else
 
-uint64_t el_cpu_features(void) { return 0; }
+static uint64_t detect(void) { return 0; }
 
 #endif
+
+uint64_t el_cpu_features(void)
+{
+    // In a virtual machine each CPUID traps to the host: tens of microseconds. The answer never changes, so
+    // threads that race here store the same.
+    static _Atomic uint64_t known;
+    const uint64_t asked = UINT64_C(1) << 63;
+    uint64_t cpu = atomic_load_explicit(&known, memory_order_relaxed);
+    if ((cpu & asked) == 0) {
+        cpu = detect() | asked;
+        atomic_store_explicit(&known, cpu, memory_order_relaxed);
+    }
+    return cpu & ~asked;
+}
 
 #if defined(__linux__)
 

@@ -24,7 +24,7 @@ enum {
     EL_CPU_I8MM = 1u << 18
 };
 
-/// The features of this machine; computed on every call, cheap, no state.
+/// The features of this machine; asked once, then remembered.
 uint64_t el_cpu_features(void);
 
 /// CPUs that this process may run on (its affinity mask), at least 1.

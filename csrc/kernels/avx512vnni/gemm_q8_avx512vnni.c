@@ -190,14 +190,20 @@ EL_INLINE void gemm(layout kind, size_t m, size_t n, size_t k, const uint8_t *w,
         }
         const el_act_q8 *xr = x + done * x_stride;
         float *yr = y + done * y_stride;
-#define EL_CASE(rows)                                                                                        \
-    case rows: tile_rows(kind, rows, blocks, &t, ahead, xr, x_stride, yr, y_stride, mask); break;
         switch (m - done) {
-            EL_CASE(1)
-            EL_CASE(2) EL_CASE(3) EL_CASE(4) EL_CASE(5) EL_CASE(6) EL_CASE(7) EL_CASE(8) EL_CASE(9)
-                EL_CASE(10) EL_CASE(11) default : break;
+        case 1: tile_rows(kind, 1, blocks, &t, ahead, xr, x_stride, yr, y_stride, mask); break;
+        case 2: tile_rows(kind, 2, blocks, &t, ahead, xr, x_stride, yr, y_stride, mask); break;
+        case 3: tile_rows(kind, 3, blocks, &t, ahead, xr, x_stride, yr, y_stride, mask); break;
+        case 4: tile_rows(kind, 4, blocks, &t, ahead, xr, x_stride, yr, y_stride, mask); break;
+        case 5: tile_rows(kind, 5, blocks, &t, ahead, xr, x_stride, yr, y_stride, mask); break;
+        case 6: tile_rows(kind, 6, blocks, &t, ahead, xr, x_stride, yr, y_stride, mask); break;
+        case 7: tile_rows(kind, 7, blocks, &t, ahead, xr, x_stride, yr, y_stride, mask); break;
+        case 8: tile_rows(kind, 8, blocks, &t, ahead, xr, x_stride, yr, y_stride, mask); break;
+        case 9: tile_rows(kind, 9, blocks, &t, ahead, xr, x_stride, yr, y_stride, mask); break;
+        case 10: tile_rows(kind, 10, blocks, &t, ahead, xr, x_stride, yr, y_stride, mask); break;
+        case 11: tile_rows(kind, 11, blocks, &t, ahead, xr, x_stride, yr, y_stride, mask); break;
+        default: break;
         }
-#undef EL_CASE
     }
 }
 
