@@ -93,10 +93,14 @@ def find(package: str, version: str) -> Link:
         raise ModelError(f"pip cannot find {wanted} (no network, or no mirror set up?): {error}") from None
     try:
         place = json.loads(report)["install"][0]["download_info"]
-        hashes = place.get("archive_info", {}).get("hashes", {})
-        return Link(url=str(place["url"]), sha256=hashes.get("sha256"))
+        archive = place.get("archive_info", {})
+        old, _, digest = str(archive.get("hash", "")).partition("=")  # before pip 23
+        sha256 = archive.get("hashes", {}).get("sha256") or (digest if old == "sha256" else None)
+        return Link(url=str(place["url"]), sha256=sha256)
     except (ValueError, LookupError, TypeError, AttributeError):
-        raise ModelError(f"pip's report about {wanted} is not understood: pip 23 is needed") from None
+        raise ModelError(
+            f"pip's report about {wanted} is not understood: pip 22.2 or later is needed"
+        ) from None
 
 
 @cache
