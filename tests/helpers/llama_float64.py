@@ -42,11 +42,11 @@ def rotate(x: Array, base: float) -> Array:
     return out
 
 
-def attention(q: Array, k: Array, v: Array) -> Array:
-    """Causal attention; q is (t, heads, d), k and v are (t, kv_heads, d)."""
+def attention(q: Array, k: Array, v: Array, kv: type[np.floating[Any]]) -> Array:
+    """Causal attention; q is (t, heads, d), k and v are (t, kv_heads, d), rounded to `kv` as in the cache."""
     t, heads, d = q.shape
     group = heads // k.shape[1]
-    k, v = (np.repeat(x.astype(np.float16).astype(np.float64), group, axis=1) for x in (k, v))  # as the cache
+    k, v = (np.repeat(x.astype(kv).astype(np.float64), group, axis=1) for x in (k, v))
     scores = np.einsum("ihd,jhd->hij", q, k) / np.sqrt(d)
     scores = np.where(np.tril(np.ones((t, t), bool)), scores, -np.inf)
     p = np.exp(scores - scores.max(axis=-1, keepdims=True))
@@ -54,8 +54,8 @@ def attention(q: Array, k: Array, v: Array) -> Array:
     return np.einsum("hij,jhd->ihd", p, v).reshape(t, heads * d)
 
 
-def forward(path: Path, ids: list[int]) -> Array:
-    """Logits (n, vocab) of n tokens."""
+def forward(path: Path, ids: list[int], kv: type[np.floating[Any]] = np.float16) -> Array:
+    """Logits (n, vocab) of n tokens, with a cache of type `kv`."""
     meta: dict[str, Any] = dict(gguf.read(path).metadata)
     w = weights(path)
     heads, kv_heads = meta["llama.attention.head_count"], meta["llama.attention.head_count_kv"]
@@ -68,7 +68,7 @@ def forward(path: Path, ids: list[int]) -> Array:
         q = rotate((h @ part["attn_q"].T).reshape(t, heads, -1), base)
         k = rotate((h @ part["attn_k"].T).reshape(t, kv_heads, -1), base)
         v = (h @ part["attn_v"].T).reshape(t, kv_heads, -1)
-        x = x + attention(q, k, v) @ part["attn_output"].T
+        x = x + attention(q, k, v, kv) @ part["attn_output"].T
         h = rms_norm(x, part["ffn_norm"], eps)
         gate = h @ part["ffn_gate"].T
         x = x + (gate / (1 + np.exp(-gate)) * (h @ part["ffn_up"].T)) @ part["ffn_down"].T
