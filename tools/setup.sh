@@ -5,6 +5,7 @@
 #   deps     what pyproject.toml names, into .venv
 #   build    the extension, editable, into .venv
 #   weights  the SmolLM2-135M file, into the user's cache
+#   emulator qemu, with which CI plays a CPU without AVX; optional
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
@@ -138,6 +139,17 @@ step_build() {
         die "the build failed; the compiler's words are above"
     mv build/recipe.new build/recipe
     .venv/bin/python -c 'import edgellm._core' || die "the extension was built but cannot be imported"
+}
+
+step_emulator() {
+    command -v qemu-x86_64 >/dev/null 2>&1 && return
+    if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1; then
+        say "Debian package: qemu-user"
+        mkdir -p build
+        DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends qemu-user </dev/null \
+            >>build/apt.log 2>&1 && return
+    fi
+    say "no qemu-x86_64 here: the test on a CPU without AVX will be skipped"
 }
 
 step_weights() {

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -40,10 +41,11 @@ class Engine:
 
     program: Path
     file: Path
+    under: tuple[str, ...] = ()
 
     def __call__(self, *, threads=1, isa="ref", fail_at=0, rounds=2) -> Outcome:
         arguments = [str(self.file), str(threads), isa, str(fail_at), str(rounds), *map(str, IDS)]
-        done = self.run([str(self.program), *arguments])
+        done = self.run([*self.under, str(self.program), *arguments])
         assert done.returncode == 0, done.stdout + done.stderr
         line = re.fullmatch(r"status=(.*) hash=(\w+) requests=(\d+) live=(-?\d+) (.*)\n", done.stdout)
         assert line, done.stdout
@@ -60,7 +62,9 @@ class Engine:
 
 def build(root: Path, env: dict[str, str], sanitizer: str, out: Path) -> Path:
     """Build the archives with a sanitizer (kept between runs) and link engine.c against them."""
-    name = "sanitized" if sanitizer.startswith("address") else sanitizer  # tools/sanitize.sh makes the first
+    name = (
+        "sanitized" if sanitizer.startswith("address") else sanitizer or "plain"
+    )  # tools/sanitize.sh: the first
     base = root / "build" / name / f"temp.{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
     command = [sys.executable, "setup.py", "-q", "build_clib", "-b", str(base), "-t", str(base)]
     done = subprocess.run(
@@ -75,7 +79,8 @@ def build(root: Path, env: dict[str, str], sanitizer: str, out: Path) -> Path:
     archives = [str(p) for room in ROOMS for p in base.glob(f"libedgellm_{room}.a")]
     archives += sorted(str(p) for p in base.glob("libedgellm_kernels_*.a"))
     program = out / "engine"
-    flags = ["-std=c11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", f"-fsanitize={sanitizer}", "-pthread"]
+    flags = ["-std=c11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread"]
+    flags += [f"-fsanitize={sanitizer}"] if sanitizer else []
     wrap = [f"-Wl,--wrap={name}" for name in WRAPPED]
     source = root / "tests" / "c" / "engine.c"
     link = ["-Wl,--start-group", *archives, "-Wl,--end-group", "-lm", *wrap, "-o", str(program)]
@@ -129,3 +134,16 @@ def test_threads_share_nothing_unguarded(racy):
     outcomes = [racy(threads=n, rounds=6) for n in (1, 2, 4)]
     assert [o.status for o in outcomes] == ["ok"] * 3
     assert len({o.hash for o in outcomes}) == 1
+
+
+@pytest.mark.skipif(
+    shutil.which("qemu-x86_64") is None, reason="needs Debian's qemu-user, which .ci/run installs"
+)
+def test_cpu_without_avx_gives_the_same_bits(careful, root, build_env, tiny, tmp_path):
+    """llama-cpp-python 839, LiteRT-LM 1847: SIGILL on older CPUs."""
+    program = build(root, build_env, "", tmp_path)
+    old = Engine(program, tiny, ("qemu-x86_64", "-cpu", "Nehalem"))
+    assert old(threads=2).hash == careful().hash
+    refused = old(isa="avx2")
+    assert refused.status == "bad argument"
+    assert "avx2" in refused.text
