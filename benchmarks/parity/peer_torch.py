@@ -83,7 +83,7 @@ def load(path: Path) -> LlamaForCausalLM:
             value = unpermute(value, config.num_attention_heads)
         elif stem.endswith("attn_k"):
             value = unpermute(value, config.num_key_value_heads)
-        state[names[stem] + ".weight"] = torch.from_numpy(np.ascontiguousarray(value, np.float32))
+        state[names[stem] + ".weight"] = torch.from_numpy(np.array(value, np.float32))
     model = LlamaForCausalLM(config).eval()
     missing, unexpected = model.load_state_dict(state, strict=False)
     if unexpected or missing != (["lm_head.weight"] if config.tie_word_embeddings else []):

@@ -68,7 +68,7 @@ def page(found: dict[str, Any]) -> str:
         "# Parity with other engines",
         "",
         f"Made by `make parity` on {found['date']}: edgellm {found['edgellm']}, arithmetic contract "
-        f"{found['numerics']}, {found['threads']} threads of {stamp['cpu']} ({' '.join(stamp['flags'])}).",
+        f"{found['numerics']}, threads: {found['threads']}, {stamp['cpu']} ({' '.join(stamp['flags'])}).",
         "",
         "## llama.cpp",
         "",
