@@ -146,8 +146,9 @@ step_emulator() {
     if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1; then
         say "Debian package: qemu-user"
         mkdir -p build
-        DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends qemu-user </dev/null \
-            >>build/apt.log 2>&1 && return
+        export DEBIAN_FRONTEND=noninteractive
+        { apt-get update && apt-get install -y --no-install-recommends qemu-user; } </dev/null >build/apt.log 2>&1 &&
+            return
     fi
     say "no qemu-x86_64 here: the test on a CPU without AVX will be skipped"
 }
