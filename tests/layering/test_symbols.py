@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from rooms import ISA_MACRO, ROOT
 
-CORE_ROOMS = ["core", "format", "text", "model", "train"]
+CORE_ROOMS = [
+    room for room in ("core", "format", "text", "model", "train") if (ROOT / "csrc" / room).is_dir()
+]
 # Exact, or without effect outside their arguments.
 KERNEL_MAY_USE = {"memcpy", "memset", "memmove", "fmaf", "sqrtf", "floorf", "rintf", "nearbyintf", "ldexpf"}
 KERNEL_MAY_USE |= {"fma", "sqrt", "__stack_chk_fail", "_GLOBAL_OFFSET_TABLE_"}
@@ -109,8 +111,6 @@ def test_isa_flags_cannot_leak_through_the_linker(archives):
 
 @pytest.mark.parametrize("room", CORE_ROOMS)
 def test_room_prints_nothing_opens_nothing_never_exits(archives, room):
-    if room not in archives:
-        pytest.skip(f"csrc/{room} has no sources yet")
     assert set(symbols(archives[room], "--undefined-only")) & NEVER == set()
 
 
