@@ -379,7 +379,10 @@ def load(
         raise ValueError("load: verify and min_version are for edge images; a GGUF carries no signature")
     if max_bytes is not None and max_bytes <= 0:
         raise ValueError(f"load: max_bytes must be positive, got {max_bytes}")
-    os.stat(path)  # FileNotFoundError and its like, with the name
     count = _cpus() if threads is None else threads
-    core = _core.Model(os.fspath(path), count, isa, MICRO_BATCH, max_bytes or 0)
+    try:
+        core = _core.Model(os.fspath(path), count, isa, MICRO_BATCH, max_bytes or 0)
+    except OSError:
+        os.stat(path)  # FileNotFoundError and its like, where that is what was wrong
+        raise
     return Model(core, os.fspath(path), count, max_bytes)
