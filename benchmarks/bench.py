@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import datetime
 import json
+import os
 import sys
 import tempfile
 import time
@@ -104,6 +105,11 @@ def llama() -> Iterator[Llama | None]:
         yield peer
 
 
+def load() -> float | None:
+    """Mean number of threads that wanted to run in the last minute, ours included."""
+    return round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
+
+
 def page(found: dict[str, Any]) -> str:
     """The results as markdown."""
     stamp = found["machine"]
@@ -115,16 +121,18 @@ def page(found: dict[str, Any]) -> str:
         "",
         f"Tokens per second, median of {found['repeat']} interleaved rounds (slowest-fastest): reading a",
         f"prompt of {PROMPT} tokens, and writing {TOKENS} tokens one by one. *Ratio*: ours by llama.cpp's.",
+        "*Load*: threads that wanted to run, ours included; far above *threads*, others were at work too",
+        "and an engine whose threads spin while they wait (llama.cpp) then loses most with two threads.",
         "",
-        "| format | threads | isa | prefill | llama.cpp | ratio | decode | llama.cpp | ratio |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| format | threads | isa | prefill | llama.cpp | ratio | decode | llama.cpp | ratio | load |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in found["measured"]:
         cells = [row["quant"], str(row["threads"]), row["isa"]]
         for kind in ("prefill", "decode"):
             cells += [speed(row[kind]), speed(row.get(f"llama_cpp_{kind}"))]
             cells.append(f"{row[f'{kind}_ratio']:.2f}" if f"{kind}_ratio" in row else "-")
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(f"| {' | '.join([*cells, str(row.get('load', '-'))])} |")
     return "\n".join([*lines, ""])
 
 
@@ -147,7 +155,7 @@ def main() -> int:
         for quant in args.quants.split(","):
             path = file_of(quant, Path(name))
             for threads in thread_counts(args.threads):
-                row = {"quant": quant, **measure(path, threads, args.repeat, peer)}
+                row = {"quant": quant, **measure(path, threads, args.repeat, peer), "load": load()}
                 measured.append(row)
                 print(json.dumps(row), flush=True)
     found = {
