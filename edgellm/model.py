@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Unpack
 
-from edgellm import _core
+from edgellm import _core, cpu
 from edgellm.generation import ChatCompletion, Completion, Options, Sampling, drain, stream
 from edgellm.session import Session
 from edgellm.shape import ModelConfig, Plan
@@ -320,12 +320,6 @@ class Model:
         return math.exp(surprise) if surprise < 709.0 else math.inf  # exp would raise above 709.78
 
 
-def _cpus() -> int:
-    """CPUs that this process may run on; a cpuset is respected."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
-
-
 def load(
     path: str | os.PathLike[str],
     threads: int | None = None,
@@ -379,7 +373,7 @@ def load(
         raise ValueError("load: verify and min_version are for edge images; a GGUF carries no signature")
     if max_bytes is not None and max_bytes <= 0:
         raise ValueError(f"load: max_bytes must be positive, got {max_bytes}")
-    count = _cpus() if threads is None else threads
+    count = cpu.count() if threads is None else threads
     try:
         core = _core.Model(os.fspath(path), count, isa, MICRO_BATCH, max_bytes or 0)
     except OSError:

@@ -18,7 +18,8 @@ from peers import RESULTS, ROOT, Llama, PeerMissing
 
 import edgellm
 from edgellm import models
-from edgellm.cli._machine import cores, machine
+from edgellm.cli._machine import machine
+from edgellm.cpu import count
 
 TEXT = ROOT / "benchmarks" / "data" / "shakespeare.txt"
 
@@ -118,7 +119,7 @@ def main() -> int:
     """Run, write, judge."""
     parser = argparse.ArgumentParser(description="compare the engine with llama.cpp and transformers")
     parser.add_argument("--quants", default="q4_1,q4_0,q8_0")
-    parser.add_argument("--threads", type=int, default=cores())
+    parser.add_argument("--threads", type=int, default=count())
     args = parser.parse_args()
     try:
         found = measure(args.quants.split(","), args.threads)

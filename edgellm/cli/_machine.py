@@ -1,9 +1,10 @@
 """What figures were measured on, for results that are shown to others."""
 
-import os
 import platform
 from pathlib import Path
 from typing import Any
+
+from edgellm.cpu import count
 
 INTEREST = (
     "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni", "amx_int8", "amx_bf16",
@@ -32,18 +33,12 @@ def machine() -> dict[str, Any]:
     return {
         "cpu": cpu,
         "flags": [flag for flag in INTEREST if flag in flags],
-        "cores": cores(),
+        "cores": count(),
         "memory_bytes": int(memory_kb) * 1024 if memory_kb else None,
         "architecture": platform.machine(),
         "system": platform.system(),
         "python": platform.python_version(),
     }
-
-
-def cores() -> int:
-    """Number of cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
 def _lines(path: str) -> list[str]:

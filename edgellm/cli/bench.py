@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgellm.cli import UsageError
-from edgellm.cli._machine import cores, machine
+from edgellm.cli._machine import machine
 from edgellm.cli._model import add_model_arguments, load
 from edgellm.cli._text import size_text, table
+from edgellm.cpu import count
 
 if TYPE_CHECKING:
     import edgellm
@@ -78,7 +79,7 @@ def thread_counts(text: str | None) -> list[int]:
     [1, 4]
     """
     if text is None:
-        return sorted({1, cores()})
+        return sorted({1, count()})
     try:
         counts = [int(part) for part in text.split(",")]
     except ValueError:
