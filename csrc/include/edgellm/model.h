@@ -48,6 +48,7 @@ typedef struct el_plan {
     uint64_t tables;   ///< the model's own structures
     uint64_t kv;       ///< cache of one session
     uint64_t session;  ///< a session's own structure
+    uint64_t image;    ///< of an edge image, used in place: nobody allocates it; 0 otherwise
 } el_plan;
 
 typedef struct el_model el_model;

@@ -14,6 +14,11 @@ extern "C" {
 
 typedef struct el_tokenizer el_tokenizer;
 
+/// Memory for a tokenizer that uses the tables of an image in place; opaque.
+typedef struct el_tokenizer_place {
+    uint64_t words[40];
+} el_tokenizer_place;
+
 /// GGUF's `tokenizer.ggml.token_type`.
 enum {
     EL_TOKEN_NORMAL = 1,
@@ -72,6 +77,20 @@ void el_tokenizer_free(el_tokenizer *tok);
 /// Time O(n log n), memory O(n). EL_ERR_ARG beyond 2^29 bytes.
 el_status el_tokenizer_encode(const el_tokenizer *tok, const char *text, size_t n_bytes, unsigned flags,
                               int32_t **ids, size_t *n_ids, el_error *err);
+
+/// Bytes of scratch with which el_tokenizer_encode_into encodes any text of `n_bytes` bytes. Less is enough
+/// for usual texts: what counts is the longest piece between two cuts of the pre-tokenizer (a word).
+size_t el_tokenizer_scratch_bytes(size_t n_bytes);
+
+/// As el_tokenizer_encode, into the caller's memory, with no allocation.
+///
+/// @param[out] ids      (capacity,); n_bytes + 2 is always enough
+/// @param[out] n_ids    how many were written; 0 on failure
+/// @param[in]  scratch  scratch_bytes bytes, 8-byte aligned
+/// EL_ERR_ARG, saying which, if `ids` or `scratch` is too small; what `ids` holds then means nothing.
+el_status el_tokenizer_encode_into(const el_tokenizer *tok, const char *text, size_t n_bytes, unsigned flags,
+                                   int32_t *ids, size_t capacity, size_t *n_ids, void *scratch,
+                                   size_t scratch_bytes, el_error *err);
 
 /// Free what el_tokenizer_encode gave; accepts NULL.
 void el_ids_free(int32_t *ids);
