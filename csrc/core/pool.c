@@ -33,7 +33,7 @@ typedef struct el_event {
 } el_event;
 
 struct el_pool {
-    size_t threads;         ///< as asked for
+    el_pool_head head;      ///< first: jobs.c sees no more of a pool
     size_t active;          ///< of the running job: the caller and the workers that could be started
     size_t started;         ///< workers that exist
     bool spin;              ///< false when there are more threads than CPUs
@@ -165,7 +165,7 @@ static int start_workers(el_pool *pool)
     // Signals are for the caller's threads (Ctrl-C must reach Python's main thread).
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &old);
-    while (pool->started + 1 < pool->threads) {
+    while (pool->started + 1 < pool->head.threads) {
         struct el_worker *w = &pool->workers[pool->started];
         w->pool = pool;
         w->index = pool->started + 1;
@@ -189,32 +189,6 @@ static void init_sync(el_pool *pool)
     pool->started = 0;
 }
 
-el_status el_pool_new(el_pool **out, size_t threads, el_error *err)
-{
-    *out = NULL;
-    if (threads < 1 || threads > EL_MAX_THREADS) {
-        return el_fail(err, EL_ERR_ARG, "threads must be 1 to %d, got %zu", EL_MAX_THREADS, threads);
-    }
-    (void)pthread_once(&fork_once, watch_forks);
-
-    el_pool *pool = calloc(1, sizeof *pool + (threads - 1) * sizeof *pool->workers);
-    if (pool == NULL) return el_fail(err, EL_ERR_NOMEM, "no memory for a pool of %zu threads", threads);
-    pool->threads = threads;
-    pool->spin = threads <= el_cpu_count();
-    (void)pthread_mutex_init(&pool->callers, NULL);
-    init_sync(pool);
-    (void)pthread_mutex_lock(&fork_lock);
-    pool->fork_epoch = fork_epoch;
-    (void)pthread_mutex_unlock(&fork_lock);
-
-    if (start_workers(pool) != 0) {
-        el_pool_free(pool);
-        return el_fail(err, EL_ERR_SYSTEM, "the system refused to start %zu threads", threads);
-    }
-    *out = pool;
-    return EL_OK;
-}
-
 // After a fork only the calling thread lives on, and locks may be held by threads that are gone:
 // forget everything and start anew. True if this is another process than the workers'.
 static bool restart_after_fork(el_pool *pool)
@@ -230,27 +204,11 @@ static bool restart_after_fork(el_pool *pool)
     return forked;
 }
 
-void el_pool_free(el_pool *pool)
-{
-    if (pool == NULL) return;
-    (void)restart_after_fork(pool);
-    pool->stop = true;
-    event_bump(&pool->job);
-    for (size_t i = 0; i < pool->started; i++) (void)pthread_join(pool->workers[i].id, NULL);
-    event_destroy(&pool->job);
-    event_destroy(&pool->finished);
-    event_destroy(&pool->barrier);
-    (void)pthread_mutex_destroy(&pool->callers);
-    free(pool);
-}
-
-size_t el_pool_threads(const el_pool *pool) { return pool->threads; }
-
-void el_pool_run(el_pool *pool, el_job_fn *job, void *arg)
+static void run(el_pool *pool, el_job_fn *job, void *arg)
 {
     (void)restart_after_fork(pool);
     (void)pthread_mutex_lock(&pool->callers);
-    if (pool->started + 1 < pool->threads) (void)start_workers(pool);
+    if (pool->started + 1 < pool->head.threads) (void)start_workers(pool);
 
     pool->active = pool->started + 1;
     pool->fn = job;
@@ -267,7 +225,7 @@ void el_pool_run(el_pool *pool, el_job_fn *job, void *arg)
     (void)pthread_mutex_unlock(&pool->callers);
 }
 
-void el_pool_barrier(el_pool *pool)
+static void barrier(el_pool *pool)
 {
     const unsigned before = atomic_load(&pool->barrier.value);
     if (atomic_fetch_add(&pool->arrived, 1) + 1 == pool->active) {
@@ -278,13 +236,42 @@ void el_pool_barrier(el_pool *pool)
     }
 }
 
-void el_partition(size_t items, size_t grain, size_t thread, size_t threads, size_t *begin, size_t *end)
+void el_pool_free(el_pool *pool)
 {
-    // Split whole grains; the first `more` threads get one more. No product can overflow.
-    const size_t grains = items / grain + (items % grain != 0 ? 1 : 0);
-    const size_t each = grains / threads, more = grains % threads;
-    const size_t from = thread * each + (thread < more ? thread : more);
-    const size_t to = from + each + (thread < more ? 1 : 0);
-    *begin = from * grain < items ? from * grain : items;
-    *end = to * grain < items ? to * grain : items;
+    if (pool == NULL) return;
+    (void)restart_after_fork(pool);
+    pool->stop = true;
+    event_bump(&pool->job);
+    for (size_t i = 0; i < pool->started; i++) (void)pthread_join(pool->workers[i].id, NULL);
+    event_destroy(&pool->job);
+    event_destroy(&pool->finished);
+    event_destroy(&pool->barrier);
+    (void)pthread_mutex_destroy(&pool->callers);
+    free(pool);
+}
+
+el_status el_pool_new(el_pool **out, size_t threads, el_error *err)
+{
+    *out = NULL;
+    if (threads < 1 || threads > EL_MAX_THREADS) {
+        return el_fail(err, EL_ERR_ARG, "threads must be 1 to %d, got %zu", EL_MAX_THREADS, threads);
+    }
+    (void)pthread_once(&fork_once, watch_forks);
+
+    el_pool *pool = calloc(1, sizeof *pool + (threads - 1) * sizeof *pool->workers);
+    if (pool == NULL) return el_fail(err, EL_ERR_NOMEM, "no memory for a pool of %zu threads", threads);
+    pool->head = (el_pool_head){threads, run, barrier};
+    pool->spin = threads <= el_cpu_count();
+    (void)pthread_mutex_init(&pool->callers, NULL);
+    init_sync(pool);
+    (void)pthread_mutex_lock(&fork_lock);
+    pool->fork_epoch = fork_epoch;
+    (void)pthread_mutex_unlock(&fork_lock);
+
+    if (start_workers(pool) != 0) {
+        el_pool_free(pool);
+        return el_fail(err, EL_ERR_SYSTEM, "the system refused to start %zu threads", threads);
+    }
+    *out = pool;
+    return EL_OK;
 }

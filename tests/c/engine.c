@@ -1,6 +1,6 @@
 /* The engine without Python: load a model, evaluate tokens, print a hash of the logits.
  *
- *   engine FILE THREADS ISA FAIL_AT ROUNDS ID...
+ *   engine FILE THREADS ISA FAIL_AT ROUNDS ID...      THREADS 0: without a pool
  *
  * The linker wraps the allocator and pthread_create: request number FAIL_AT (from 1) is refused, and
  * what was taken but not given back is counted. Prints "status=NAME hash=HEX requests=N live=N text".
@@ -145,14 +145,15 @@ static el_status run(const file *f, job *j, el_error *err)
     const el_source source = {read_at, (void *)(uintptr_t)f};
     el_plan plan;
     el_config config;
+    const size_t planned = j->threads > 0 ? j->threads : 1;
     size_t isa = 0;
     uint64_t more = 0;
 
     el_status st = el_gguf_parse(&gguf, f->bytes, f->size, f->size, &more, err);
     if (st == EL_OK) st = el_config_from_gguf(&config, gguf, err);
-    if (st == EL_OK) st = el_model_plan(&plan, gguf, j->n, EL_KV_F16, j->n, j->threads, err);
+    if (st == EL_OK) st = el_model_plan(&plan, gguf, j->n, EL_KV_F16, j->n, planned, err);
     if (st == EL_OK) st = el_isa_find(j->isa, el_cpu_features(), &isa, err);
-    if (st == EL_OK) st = el_pool_new(&pool, j->threads, err);
+    if (st == EL_OK && j->threads > 0) st = el_pool_new(&pool, j->threads, err);
     if (st != EL_OK) goto done;
 
     weights = zeroed(el_plan_model_bytes(&plan));

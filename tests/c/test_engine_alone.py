@@ -111,8 +111,8 @@ def racy(root, build_env, tiny, tmp_path_factory) -> Engine:
     return Engine(build(root, build_env, "thread", tmp_path_factory.mktemp("tsan")), tiny)
 
 
-def test_c_program_gives_the_bits_of_every_isa_and_thread_count(careful):
-    seen = {careful(threads=n, isa=isa).hash for isa in edgellm.cpu.runnable_isas() for n in (1, 2, 3)}
+def test_c_program_gives_the_bits_of_every_isa_and_thread_count_and_without_a_pool(careful):
+    seen = {careful(threads=n, isa=isa).hash for isa in edgellm.cpu.runnable_isas() for n in (0, 1, 2, 3)}
     assert len(seen) == 1
 
 

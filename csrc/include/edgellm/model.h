@@ -78,7 +78,7 @@ uint64_t el_plan_session_bytes(const el_plan *plan);
 /// Read, check and pack a model into caller-provided memory.
 ///
 /// @param[in] isa     index from el_isa_find: no kernel above it is used
-/// @param[in] pool    used for packing now and for every evaluation; outlives the model
+/// @param[in] pool    used for packing now and for every evaluation; outlives the model. NULL for none
 /// @param[in] memory  el_plan_model_bytes(plan) zeroed bytes, 64-byte aligned; owned by the caller,
 ///                    and to be kept until the last session is gone. There is nothing to free.
 el_status el_model_init(el_model **out, const el_gguf *gguf, const el_source *source, size_t isa,
