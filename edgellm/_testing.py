@@ -6,6 +6,7 @@ Not part of the public interface. Sizes are checked here, because the C side che
 from __future__ import annotations
 
 import ctypes
+import functools
 import mmap
 from typing import Any
 
@@ -20,7 +21,9 @@ U8 = npt.NDArray[np.uint8]
 
 BLOCK, LANES, KEYS, KEY_BLOCK = 32, 16, 16, 64
 ACT_Q8 = np.dtype([("scale", "<f4"), ("sum", "<i4"), ("sum_lo", "<i4"), ("q", "i1", (BLOCK,))])
-LAYOUTS = ("f32x16", "f16x16", "bf16x16", "q4_0x16", "q4_1x16", "q8_0x16", "q8_sx16")
+_QUANTS = "q4_0 q4_1 q8_0 q5_0 q5_1 iq4_nl q4_k q5_k q2_k q3_k q6_k tq2_0"
+QUANTIZED = tuple(f"{name}x16" for name in _QUANTS.split())
+LAYOUTS = ("f32x16", "f16x16", "bf16x16", *QUANTIZED)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
@@ -59,15 +62,24 @@ def kernels() -> list[tuple[str, str]]:
     return [row for row in _core.testing_kernel_list() if row[1] in isas]
 
 
+@functools.cache
+def selected(isa: str) -> dict[str, str]:
+    """Give the ISA of each operation's kernel under a cap."""
+    return cpu.kernels(isa)
+
+
 def call(op: str, isa: str, sizes: tuple[int, ...], buffers: tuple[Any, ...], scalar: float = 0.0) -> None:
-    """Call one kernel. `buffers` are arrays or None, in the order of the contract's parameters."""
+    """Call the kernel that a cap at `isa` selects: the ISA's own where it has one, else the next one below.
+
+    `buffers` are arrays or None, in the order of the contract's parameters.
+    """
     held = [None if b is None or b.size == 0 else b.reshape(-1).view(np.uint8).data for b in buffers]
     empty = np.zeros(1, np.uint8).data  # an extent of zero still gets a pointer
     views = tuple(
         empty if view is None and given is not None else view
         for view, given in zip(held, buffers, strict=True)
     )
-    _core.testing_call_kernel(op, isa, sizes, scalar, views)
+    _core.testing_call_kernel(op, selected(isa)[op], sizes, scalar, views)
 
 
 def elementwise(op: str, isa: str, *inputs: npt.ArrayLike) -> F32:
@@ -164,7 +176,7 @@ def gemm(type: str, isa: str, n: int, k: int, tiles: U8, x: npt.ArrayLike, spare
     m = values.shape[0]
     y = guarded((m, n + spare))
     held: npt.NDArray[Any]
-    if kind.startswith("q"):
+    if kind in QUANTIZED:
         op, width = f"gemm_q8_{kind}", k // BLOCK
         held = guarded((m, width + spare), ACT_Q8)
         held[:, :width] = quantize_act_q8("ref", values)

@@ -27,32 +27,13 @@ static void *allocate(size_t count, size_t size)
     return posix_memalign(&p, 64, el_round_up(bytes + 1, 64)) == 0 ? p : NULL;
 }
 
-static void gemm_q8(const el_kernels *k, el_layout layout, size_t m, size_t n, size_t kk, const uint8_t *tile,
-                    const el_act_q8 *x, float *y, size_t y_stride)
-{
-    el_gemm_q8_fn *fn = layout == EL_LAYOUT_Q4_0X16   ? k->gemm_q8_q4_0x16
-                        : layout == EL_LAYOUT_Q4_1X16 ? k->gemm_q8_q4_1x16
-                        : layout == EL_LAYOUT_Q8_0X16 ? k->gemm_q8_q8_0x16
-                                                      : k->gemm_q8_q8_sx16;
-    fn(m, n, kk, tile, x, kk / EL_BLOCK, y, y_stride);
-}
-
-static void gemm_f32(const el_kernels *k, el_layout layout, size_t m, size_t n, size_t kk,
-                     const uint8_t *tile, const float *x, float *y, size_t y_stride)
-{
-    el_gemm_f32_fn *fn = layout == EL_LAYOUT_F32X16   ? k->gemm_f32_f32x16
-                         : layout == EL_LAYOUT_F16X16 ? k->gemm_f32_f16x16
-                                                      : k->gemm_f32_bf16x16;
-    fn(m, n, kk, tile, x, kk, y, y_stride);
-}
-
 el_status el_ops_matmul(size_t isa, uint32_t type, size_t m, size_t n, size_t k, const void *w,
                         size_t w_bytes, const float *x, float *y, el_error *err)
 {
     const int found = el_pack_layout(type);
     if (found < 0) return el_fail(err, EL_ERR_ARG, "no kernel for tensor type %u", (unsigned)type);
     const el_layout layout = (el_layout)found;
-    const bool quantized = layout >= EL_LAYOUT_Q4_0X16;
+    const bool quantized = el_layout_is_q8(layout);
     const size_t row_bytes = el_pack_row_bytes(type, k), tile_bytes = el_pack_tile_bytes(layout, k);
     size_t want = 0;
     if (k > 0 && (row_bytes == 0 || tile_bytes == 0)) {
@@ -77,9 +58,9 @@ el_status el_ops_matmul(size_t isa, uint32_t type, size_t m, size_t n, size_t k,
         const size_t rows = n - row < EL_LANES ? n - row : EL_LANES;
         el_pack_tile(type, rows, k, src, tile);
         if (quantized) {
-            gemm_q8(&kernels, layout, m, rows, k, tile, acts, y + row, n);
+            el_kernels_gemm_q8(&kernels, layout)(m, rows, k, tile, acts, k / EL_BLOCK, y + row, n);
         } else {
-            gemm_f32(&kernels, layout, m, rows, k, tile, x, y + row, n);
+            el_kernels_gemm_f32(&kernels, layout)(m, rows, k, tile, x, k, y + row, n);
         }
     }
     status = EL_OK;

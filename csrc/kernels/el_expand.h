@@ -1,22 +1,22 @@
-/* The integers of GGUF blocks that are packed as q8_sx16. Private to pack_ref.c. */
+/* The fields of GGUF blocks, one block of 32 values at a time. Private to packing. */
 #ifndef EL_EXPAND_H
 #define EL_EXPAND_H
 
-#include "kernels/el_blocks.h"
+#include "kernels/el_layout.h"
 
-enum { EL_SUPER = 256 };  ///< values of a K-quant or ternary super-block
-
-/// 32 values: d * s[j / 16] * q[j] - m * n[j / 16].
+/// 32 values as el_blocks.h stores them: scales as in the layout, integers unsigned.
 typedef struct el_expanded {
-    float d, m;
-    int8_t s[2];
-    uint8_t n[2];
-    int8_t q[EL_BLOCK];
+    uint16_t d, m;    ///< bits of the f16
+    uint8_t s[2];     ///< sub-scales of the two halves (i8 of q3_k and q6_k), or sn of q2_k
+    uint8_t n;        ///< sub-minimum
+    uint8_t q[EL_BLOCK];
 } el_expanded;
 
-/// One block of the file: `bytes` long, holding `blocks` times 32 values; zeros if the type has none.
+/// What a GGUF type's blocks are: `bytes` long, holding `blocks` times 32 values, packed into `layout`.
+/// bytes is 0 if the type has no quantized layout.
 typedef struct el_expand_size {
     size_t blocks, bytes;
+    el_layout layout;
 } el_expand_size;
 
 el_expand_size el_expand_get_size(uint32_t type);

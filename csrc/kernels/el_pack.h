@@ -2,22 +2,10 @@
 #ifndef EL_PACK_H
 #define EL_PACK_H
 
-#include "kernels/el_blocks.h"
-
-/// The packed layouts of el_blocks.h.
-typedef enum el_layout {
-    EL_LAYOUT_F32X16,
-    EL_LAYOUT_F16X16,
-    EL_LAYOUT_BF16X16,
-    EL_LAYOUT_Q4_0X16,
-    EL_LAYOUT_Q4_1X16,
-    EL_LAYOUT_Q8_0X16,
-    EL_LAYOUT_Q8_SX16
-} el_layout;
+#include "kernels/el_layout.h"
 
 /// Layout that rows of a GGUF type (its number in the file) are packed into; -1 if none.
-/// q4_0, q4_1, q8_0, f32, f16, bf16 have their own; q5_0 and iq4_nl go to q8_0x16 (their
-/// integers fit in 8 bits under the same f16 scale); all others go to q8_sx16.
+/// Every type has its own but tq1_0, whose trits are unpacked to the two bits of tq2_0x16.
 int el_pack_layout(uint32_t type);
 
 /// Bytes of one row of k values in a file; 0 if k is 0 or no multiple of the type's block, if the type's
@@ -30,7 +18,7 @@ size_t el_pack_tile_bytes(el_layout layout, size_t k);
 /// Pack up to EL_LANES rows into one tile.
 ///
 /// @param[in]  type   GGUF type of the rows
-/// @param[in]  rows   1 to EL_LANES; missing rows become zero weights
+/// @param[in]  rows   1 to EL_LANES; the scales of missing rows become 0
 /// @param[in]  k      values per row; a multiple of the type's block and, for the q layouts, of EL_BLOCK
 /// @param[in]  src    rows one after the other as in the file
 /// @param[out] tile   el_pack_tile_bytes(layout, k) bytes, 64-byte aligned

@@ -38,11 +38,7 @@ static void share(const el_lane *at, size_t items, size_t *begin, size_t *end)
     el_partition(items, 1, at->thread, at->threads, begin, end);
 }
 
-static bool wants_q8(const el_matrix *w)
-{
-    return w->layout == EL_LAYOUT_Q4_0X16 || w->layout == EL_LAYOUT_Q4_1X16 ||
-           w->layout == EL_LAYOUT_Q8_0X16 || w->layout == EL_LAYOUT_Q8_SX16;
-}
+static bool wants_q8(const el_matrix *w) { return el_layout_is_q8(w->layout); }
 
 /// Normalise (where norm is not NULL) and round rows for the products that follow. A single row
 /// is done by every thread for itself, which is cheaper than a barrier; its bits are the same.
@@ -80,16 +76,10 @@ static void multiply(const el_model *m, const el_matrix *w, size_t rows, size_t 
     const el_kernels *op = &m->kernels;
     float *out = y + first;
 
-    switch (w->layout) {
-    case EL_LAYOUT_F32X16: op->gemm_f32_f32x16(rows, n, w->k, tiles, x->f32, x->f32_stride, out, w->n); break;
-    case EL_LAYOUT_F16X16: op->gemm_f32_f16x16(rows, n, w->k, tiles, x->f32, x->f32_stride, out, w->n); break;
-    case EL_LAYOUT_BF16X16:
-        op->gemm_f32_bf16x16(rows, n, w->k, tiles, x->f32, x->f32_stride, out, w->n);
-        break;
-    case EL_LAYOUT_Q4_0X16: op->gemm_q8_q4_0x16(rows, n, w->k, tiles, x->q8, m->act_stride, out, w->n); break;
-    case EL_LAYOUT_Q4_1X16: op->gemm_q8_q4_1x16(rows, n, w->k, tiles, x->q8, m->act_stride, out, w->n); break;
-    case EL_LAYOUT_Q8_0X16: op->gemm_q8_q8_0x16(rows, n, w->k, tiles, x->q8, m->act_stride, out, w->n); break;
-    case EL_LAYOUT_Q8_SX16: op->gemm_q8_q8_sx16(rows, n, w->k, tiles, x->q8, m->act_stride, out, w->n); break;
+    if (wants_q8(w)) {
+        el_kernels_gemm_q8(op, w->layout)(rows, n, w->k, tiles, x->q8, m->act_stride, out, w->n);
+    } else {
+        el_kernels_gemm_f32(op, w->layout)(rows, n, w->k, tiles, x->f32, x->f32_stride, out, w->n);
     }
 }
 

@@ -38,7 +38,7 @@ def test_gemm_error_is_bounded(isa, type_name):
     w = np.stack([_testing.unpack(type_name, k, tiles, row) for row in range(n)])
     x = fill("random", (m, k))
     got = _testing.gemm(type_name, isa, n, k, tiles, x)
-    quantized = _testing.layout(type_name).startswith("q")
+    quantized = _testing.layout(type_name) in _testing.QUANTIZED
     seen = _reference.dequantize_act(_testing.quantize_act_q8("ref", x)) if quantized else x
     want, magnitude = _reference.gemm(w, seen)
     if quantized:  # values and minima cancel inside w: their terms count apart

@@ -135,8 +135,7 @@ def _caches(d, s, context, kind, isa="ref"):
 @pytest.mark.parametrize("kind", ["f16", "f32"])
 @pytest.mark.parametrize("d", [8, 24, 64, 72, 128, 256])
 def test_kv_write_has_the_bits_of_ref(isa, d, kind):
-    writer = isa if (f"kv_write_{kind}", isa) in _testing.kernels() else "ref"
-    for got, want in zip(_caches(d, 21, 32, kind, writer), _caches(d, 21, 32, kind), strict=True):
+    for got, want in zip(_caches(d, 21, 32, kind, isa), _caches(d, 21, 32, kind), strict=True):
         assert got.tobytes() == want.tobytes()
 
 
@@ -201,7 +200,8 @@ def test_every_kernel_of_the_isa_is_tested_here(isa):
         "attention_f32",
     }
     tested |= {
-        f"gemm_{'q8' if _testing.layout(t)[0] == 'q' else 'f32'}_{_testing.layout(t)}" for t in TYPE_NAMES
+        f"gemm_{'q8' if _testing.layout(t) in _testing.QUANTIZED else 'f32'}_{_testing.layout(t)}"
+        for t in TYPE_NAMES
     }
     assert {op for op, row in _core.testing_kernel_list() if row == isa} <= tested
     assert tested == set(cpu.kernels())

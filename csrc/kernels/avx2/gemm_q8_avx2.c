@@ -241,9 +241,3 @@ void el_gemm_q8_q8_0x16__avx2(size_t m, size_t n, size_t k, const uint8_t *w, co
 {
     gemm(Q8_0, m, n, k, w, x, x_stride, y, y_stride);
 }
-
-void el_gemm_q8_q8_sx16__avx2(size_t m, size_t n, size_t k, const uint8_t *w, const el_act_q8 *x,
-                              size_t x_stride, float *y, size_t y_stride)
-{
-    gemm(Q8_SX, m, n, k, w, x, x_stride, y, y_stride);
-}
