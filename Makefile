@@ -5,7 +5,7 @@
 #   make parity   comparisons with heavy peers           make clean   what was built, and .venv
 SHELL := /bin/bash
 PY := .venv/bin/python
-SOURCES := setup.py pyproject.toml $(shell find csrc -name '*.c' -o -name '*.cpp' -o -name '*.h' -o -name '*.def')
+SOURCES := setup.py pyproject.toml csrc/kernels/isas.txt $(shell find csrc -name '*.c' -o -name '*.cpp' -o -name '*.h' -o -name '*.def')
 SAN := build/sanitized
 
 .DEFAULT_GOAL := help

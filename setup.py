@@ -27,16 +27,15 @@ if SANITIZE:
 C11 = ["-std=c11", *COMMON]
 CXX17 = ["-std=c++17", *COMMON]
 
-ISA_FLAGS = {  # folder under csrc/kernels -> (machines, extra flags)
-    "avx512vnni": (
-        {"x86_64"},
-        ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", "-mavx2", "-mfma", "-mf16c"],
-    ),
-    "avx2": ({"x86_64"}, ["-mavx2", "-mfma", "-mf16c"]),
-    "ref": (None, []),
-}
 # Order is link order: each library may use only those after it.
 ROOMS = ["train", "model", "text", "format", "core"]
+
+
+def isa_flags() -> dict[str, tuple[set[str] | None, list[str]]]:
+    """Folder under csrc/kernels -> (machines or None for any, extra flags); csrc/Makefile reads it too."""
+    lines = Path("csrc/kernels/isas.txt").read_text(encoding="utf-8").splitlines()
+    rows = [line.split() for line in lines if line and not line.startswith("#")]
+    return {row[0]: (None if row[1] == "any" else set(row[1].split(",")), row[2:]) for row in rows}
 
 
 def compiles(program: str, flags: list[str]) -> bool:
@@ -84,6 +83,7 @@ def has_simgrid() -> bool:
 
 
 machine = platform.machine().lower()
+ISA_FLAGS = isa_flags()
 built = [isa for isa in ISA_FLAGS if buildable(isa)]
 macros = [(f"EL_BUILD_{isa.upper()}", "1") for isa in built]
 headers = sorted(p.as_posix() for p in Path("csrc").rglob("*") if p.suffix in {".h", ".def"})

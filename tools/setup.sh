@@ -126,7 +126,7 @@ step_build() {
     say "the C core and its extension"
     mkdir -p build
     {
-        cat setup.py pyproject.toml
+        cat setup.py pyproject.toml csrc/kernels/isas.txt
         find csrc -name '*.c' -o -name '*.cpp' | LC_ALL=C sort
         .venv/bin/python -VV
         gcc --version
