@@ -4,11 +4,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "edgellm/api.h"
 #include "edgellm/status.h"
 
-#ifdef __cplusplus
-extern "C" {
-#endif
+EL_API_BEGIN
 
 /// A feature counts only if the CPU has it and the operating system saves its state.
 enum {
@@ -49,8 +48,6 @@ size_t el_isa_best(uint64_t cpu);
 const char *el_op_isa(const char *op, size_t isa, uint64_t cpu);
 const char *el_op_name(size_t i);
 
-#ifdef __cplusplus
-}
-#endif
+EL_API_END
 
 #endif

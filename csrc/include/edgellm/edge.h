@@ -13,15 +13,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "edgellm/api.h"
 #include "edgellm/model.h"
 #include "edgellm/pool.h"
 #include "edgellm/status.h"
 #include "edgellm/tokenizer.h"
 #include "edgellm/view.h"
 
-#ifdef __cplusplus
-extern "C" {
-#endif
+EL_API_BEGIN
 
 enum {
     EL_EDGE_FORMAT = 1,      ///< version of the format that this build reads and writes
@@ -143,8 +142,6 @@ el_status el_model_from_edge(el_model **out, const el_edge *edge, size_t isa, si
 el_status el_edge_tokenizer(const el_tokenizer **out, const el_edge *edge, el_tokenizer_place *place,
                             el_error *err);
 
-#ifdef __cplusplus
-}
-#endif
+EL_API_END
 
 #endif

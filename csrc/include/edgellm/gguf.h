@@ -5,13 +5,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "edgellm/api.h"
 #include "edgellm/quant.h"
 #include "edgellm/status.h"
 #include "edgellm/view.h"
 
-#ifdef __cplusplus
-extern "C" {
-#endif
+EL_API_BEGIN
 
 /// The longest header that el_gguf_parse asks for piece by piece (a sparse file can claim any
 /// length); a vocabulary of a million tokens takes a tenth of it.
@@ -100,8 +99,6 @@ el_status el_gguf_get_string(const el_gguf *gguf, const char *key, el_view *out,
 /// Walk an array of strings: start with cursor = kv->value; false at the end.
 bool el_gguf_next_string(const el_gguf_kv *kv, const uint8_t **cursor, el_view *out);
 
-#ifdef __cplusplus
-}
-#endif
+EL_API_END
 
 #endif

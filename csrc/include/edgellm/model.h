@@ -5,13 +5,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "edgellm/api.h"
 #include "edgellm/gguf.h"
 #include "edgellm/pool.h"
 #include "edgellm/status.h"
 
-#ifdef __cplusplus
-extern "C" {
-#endif
+EL_API_BEGIN
 
 /// Version of the arithmetic contract (docs/numerics.md): it changes when any bit of a result may.
 enum { EL_NUMERICS = 1 };
@@ -126,8 +125,6 @@ uint64_t el_session_state_bytes(const el_session *session);
 void el_session_export(const el_session *session, uint8_t *dst);
 el_status el_session_import(el_session *session, const uint8_t *src, uint64_t bytes, el_error *err);
 
-#ifdef __cplusplus
-}
-#endif
+EL_API_END
 
 #endif

@@ -4,11 +4,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "edgellm/api.h"
 #include "edgellm/status.h"
 
-#ifdef __cplusplus
-extern "C" {
-#endif
+EL_API_BEGIN
 
 /* The engine's operations on plain arrays, on the calling thread, through the kernels of ISA `isa` (an
  * index of el_isa_name) or the best below it. Arrays are C-contiguous, values finite, and outputs
@@ -49,8 +48,6 @@ double el_ops_cross_entropy(size_t isa, size_t rows, size_t n, const float *x, c
 /// Mean of (a - b)^2 in double precision; n is positive.
 double el_ops_mse(size_t n, const float *a, const float *b);
 
-#ifdef __cplusplus
-}
-#endif
+EL_API_END
 
 #endif

@@ -3,11 +3,10 @@
 
 #include <stddef.h>
 
+#include "edgellm/api.h"
 #include "edgellm/status.h"
 
-#ifdef __cplusplus
-extern "C" {
-#endif
+EL_API_BEGIN
 
 /// A persistent pool of threads. One job at a time; the caller is thread 0. Wherever a pool is asked
 /// for, NULL stands for the calling thread alone, which needs no threads of the system.
@@ -22,8 +21,6 @@ void el_pool_free(el_pool *pool);
 /// 1 for NULL.
 size_t el_pool_threads(const el_pool *pool);
 
-#ifdef __cplusplus
-}
-#endif
+EL_API_END
 
 #endif

@@ -4,11 +4,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "edgellm/api.h"
 #include "edgellm/status.h"
 
-#ifdef __cplusplus
-extern "C" {
-#endif
+EL_API_BEGIN
 
 /// Tensor types, numbered as in GGUF files.
 typedef enum el_type {
@@ -54,8 +53,6 @@ void el_dequantize(el_type type, const uint8_t *src, size_t n, float *dst);
 /// EL_ERR_UNSUPPORTED for types without a quantizer, EL_ERR_ARG if a value is not finite.
 el_status el_quantize(el_type type, const float *src, size_t n, uint8_t *dst, el_error *err);
 
-#ifdef __cplusplus
-}
-#endif
+EL_API_END
 
 #endif

@@ -5,11 +5,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "edgellm/api.h"
 #include "edgellm/status.h"
 
-#ifdef __cplusplus
-extern "C" {
-#endif
+EL_API_BEGIN
 
 /// The steps, in the order in which they are applied (llama.cpp's): repetition penalty, top-k, top-p, min-p,
 /// temperature. So top-p and min-p look at probabilities before the temperature changes them.
@@ -56,8 +55,6 @@ size_t el_sampler_workspace_bytes(size_t vocab);
 el_status el_sample(const float *logits, size_t vocab, const el_sampler_params *params, const int32_t *recent,
                     size_t n_recent, el_draw draw, void *workspace, int32_t *out, el_error *err);
 
-#ifdef __cplusplus
-}
-#endif
+EL_API_END
 
 #endif

@@ -1,9 +1,9 @@
 #ifndef EDGELLM_STATUS_H
 #define EDGELLM_STATUS_H
 
-#ifdef __cplusplus
-extern "C" {
-#endif
+#include "edgellm/api.h"
+
+EL_API_BEGIN
 
 /// What a call of the core answers. Nothing in the core prints or aborts.
 typedef enum el_status {
@@ -27,8 +27,6 @@ typedef struct el_error {
 /// Short constant name of a status, such as "format error". Never NULL.
 const char *el_status_name(el_status status);
 
-#ifdef __cplusplus
-}
-#endif
+EL_API_END
 
 #endif

@@ -5,12 +5,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "edgellm/api.h"
 #include "edgellm/status.h"
 #include "edgellm/view.h"
 
-#ifdef __cplusplus
-extern "C" {
-#endif
+EL_API_BEGIN
 
 typedef struct el_tokenizer el_tokenizer;
 
@@ -110,8 +109,6 @@ int el_tokenizer_is_end(const el_tokenizer *tok, int32_t id);
 
 void el_tokenizer_get_info(const el_tokenizer *tok, el_tokenizer_info *out);
 
-#ifdef __cplusplus
-}
-#endif
+EL_API_END
 
 #endif
