@@ -43,13 +43,16 @@ def runnable_isas() -> list[str]:
     return _core.cpu_isas()
 
 
-def kernels(isa: str | None = None) -> dict[str, str]:
+def kernels(isa: str | None = None, rows: int = 512) -> dict[str, str]:
     """Say which instruction set serves each operation.
 
     Parameters
     ----------
     isa : str, optional
         Cap: every operation takes its best kernel at or below it. Default: the best of this machine.
+    rows : int
+        Rows of activations (tokens) of a product. Below 9 the tile unit of "amx" is not used, since
+        most of a tile would be empty; nothing else depends on it.
 
     Returns
     -------
@@ -59,14 +62,14 @@ def kernels(isa: str | None = None) -> dict[str, str]:
     Raises
     ------
     ValueError
-        If `isa` is unknown or this machine cannot run it.
+        If `isa` is unknown or this machine cannot run it, or `rows` is not positive.
 
     Examples
     --------
     >>> set(edgellm.cpu.kernels("ref").values())
     {'ref'}
     """
-    return _core.cpu_kernels(isa)
+    return _core.cpu_kernels(isa, rows)
 
 
 def count() -> int:

@@ -1,7 +1,8 @@
 /* CPU features. Asking is apart from deciding, so that tests can play any machine. */
 #if defined(__linux__)
-#define _GNU_SOURCE  // sched_getaffinity
+#define _GNU_SOURCE  // sched_getaffinity, syscall
 #include <sched.h>
+#include <sys/syscall.h>
 #endif
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -14,10 +15,10 @@ static const struct {
     const char *name;
     uint64_t bit;
 } features[] = {
-    {"avx2", EL_CPU_AVX2},         {"fma", EL_CPU_FMA},       {"f16c", EL_CPU_F16C},
-    {"avx_vnni", EL_CPU_AVX_VNNI}, {"avx512", EL_CPU_AVX512}, {"avx512_vnni", EL_CPU_AVX512_VNNI},
-    {"amx_int8", EL_CPU_AMX_INT8}, {"neon", EL_CPU_NEON},     {"dotprod", EL_CPU_DOTPROD},
-    {"i8mm", EL_CPU_I8MM},
+    {"avx2", EL_CPU_AVX2},         {"fma", EL_CPU_FMA},           {"f16c", EL_CPU_F16C},
+    {"avx_vnni", EL_CPU_AVX_VNNI}, {"avx512", EL_CPU_AVX512},     {"avx512_vnni", EL_CPU_AVX512_VNNI},
+    {"amx_int8", EL_CPU_AMX_INT8}, {"amx_bf16", EL_CPU_AMX_BF16}, {"neon", EL_CPU_NEON},
+    {"dotprod", EL_CPU_DOTPROD},   {"i8mm", EL_CPU_I8MM},
 };
 
 const char *el_cpu_feature_name(size_t i, uint64_t *bit)
@@ -33,7 +34,7 @@ uint64_t el_cpu_decode(const el_cpuid *id)
     const uint64_t ymm = 0x6, zmm = 0xE6, tiles = 0x60000;
     const bool os_ymm = (id->xcr0 & ymm) == ymm;
     const bool os_zmm = (id->xcr0 & zmm) == zmm;
-    const bool os_tiles = (id->xcr0 & tiles) == tiles;
+    const bool has_tiles = (id->xcr0 & tiles) == tiles && (id->leaf7_edx >> 24 & 1) != 0;
     const uint32_t f_dq_bw_vl = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;
 
     uint64_t cpu = 0;
@@ -43,12 +44,25 @@ uint64_t el_cpu_decode(const el_cpuid *id)
     if (os_ymm && (id->leaf7_1_eax >> 4 & 1) != 0) cpu |= EL_CPU_AVX_VNNI;
     if (os_zmm && (id->leaf7_ebx & f_dq_bw_vl) == f_dq_bw_vl) cpu |= EL_CPU_AVX512;
     if (os_zmm && (id->leaf7_ecx >> 11 & 1) != 0) cpu |= EL_CPU_AVX512_VNNI;
-    if (os_tiles && (id->leaf7_edx >> 25 & 1) != 0) cpu |= EL_CPU_AMX_INT8;
+    if (has_tiles && (id->leaf7_edx >> 25 & 1) != 0) cpu |= EL_CPU_AMX_INT8;
+    if (has_tiles && (id->leaf7_edx >> 22 & 1) != 0) cpu |= EL_CPU_AMX_BF16;
     return cpu;
 }
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+
+#if defined(__linux__)
+/// Linux saves tiles only for a process that has asked. What it grants holds for all threads, those that
+/// exist already and those to come, and for children of a fork; it cannot be taken back.
+static bool tiles_granted(void)
+{
+    const long ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18;
+    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+}
+#else
+static bool tiles_granted(void) { return false; }
+#endif
 
 static uint64_t detect(void)
 {
@@ -67,7 +81,8 @@ static uint64_t detect(void)
         id.leaf7_edx = d;
         if (a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) id.leaf7_1_eax = a;
     }
-    return el_cpu_decode(&id);
+    const uint64_t cpu = el_cpu_decode(&id), tiles = EL_CPU_AMX_INT8 | EL_CPU_AMX_BF16;
+    return (cpu & tiles) == 0 || tiles_granted() ? cpu : cpu & ~tiles;
 }
 
 #elif defined(__aarch64__)
@@ -88,18 +103,25 @@ static uint64_t detect(void) { return 0; }
 
 #endif
 
+static _Atomic uint64_t known;
+static const uint64_t asked = UINT64_C(1) << 63;
+
 uint64_t el_cpu_features(void)
 {
     // In a virtual machine each CPUID traps to the host: tens of microseconds. The answer never changes, so
     // threads that race here store the same.
-    static _Atomic uint64_t known;
-    const uint64_t asked = UINT64_C(1) << 63;
     uint64_t cpu = atomic_load_explicit(&known, memory_order_relaxed);
     if ((cpu & asked) == 0) {
         cpu = detect() | asked;
         atomic_store_explicit(&known, cpu, memory_order_relaxed);
     }
     return cpu & ~asked;
+}
+
+void el_cpu_pretend(uint64_t features)
+{
+    const uint64_t cpu = el_cpu_features() | asked;
+    atomic_store_explicit(&known, cpu | features, memory_order_relaxed);
 }
 
 #if defined(__linux__)

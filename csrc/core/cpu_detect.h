@@ -14,4 +14,8 @@ typedef struct el_cpuid {
 /// Features (EL_CPU_*) that both the CPU and the operating system support. Pure.
 uint64_t el_cpu_decode(const el_cpuid *id);
 
+/// For tests that emulate instructions: from now on el_cpu_features() has these as well. No public
+/// function leads here.
+void el_cpu_pretend(uint64_t features);
+
 #endif

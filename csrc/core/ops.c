@@ -11,10 +11,10 @@
 #include "kernels/el_math.h"
 #include "kernels/el_pack.h"
 
-static el_kernels table(size_t isa)
+static el_kernels table(size_t isa, size_t rows)
 {
     el_kernels k;
-    el_kernels_select(&k, isa, el_cpu_features());
+    el_kernels_select(&k, isa, el_cpu_features(), rows);
     return k;
 }
 
@@ -44,7 +44,7 @@ el_status el_ops_matmul(size_t isa, uint32_t type, size_t m, size_t n, size_t k,
     }
 
     el_status status = EL_ERR_NOMEM;
-    const el_kernels kernels = table(isa);
+    const el_kernels kernels = table(isa, m);
     el_act_q8 *acts = NULL;
     uint8_t *tile = allocate(tile_bytes, 1);
     if (tile == NULL) goto done;
@@ -73,38 +73,38 @@ done:
 
 void el_ops_rms_norm(size_t isa, size_t rows, size_t n, const float *x, const float *w, float eps, float *y)
 {
-    const el_kernels k = table(isa);
+    const el_kernels k = table(isa, 1);
     for (size_t r = 0; r < rows; r++) k.rms_norm(n, x + r * n, w, eps, y + r * n);
 }
 
 void el_ops_layer_norm(size_t isa, size_t rows, size_t n, const float *x, const float *w, const float *b,
                        float eps, float *y)
 {
-    const el_kernels k = table(isa);
+    const el_kernels k = table(isa, 1);
     for (size_t r = 0; r < rows; r++) k.layer_norm(n, x + r * n, w, b, eps, y + r * n);
 }
 
 void el_ops_softmax(size_t isa, size_t rows, size_t n, const float *x, float *y)
 {
-    const el_kernels k = table(isa);
+    const el_kernels k = table(isa, 1);
     for (size_t r = 0; r < rows; r++) k.softmax(n, x + r * n, y + r * n);
 }
 
-void el_ops_silu(size_t isa, size_t n, const float *x, float *y) { table(isa).silu(n, x, y); }
+void el_ops_silu(size_t isa, size_t n, const float *x, float *y) { table(isa, 1).silu(n, x, y); }
 
-void el_ops_gelu(size_t isa, size_t n, const float *x, float *y) { table(isa).gelu(n, x, y); }
+void el_ops_gelu(size_t isa, size_t n, const float *x, float *y) { table(isa, 1).gelu(n, x, y); }
 
-void el_ops_gelu_tanh(size_t isa, size_t n, const float *x, float *y) { table(isa).gelu_tanh(n, x, y); }
+void el_ops_gelu_tanh(size_t isa, size_t n, const float *x, float *y) { table(isa, 1).gelu_tanh(n, x, y); }
 
 void el_ops_swiglu(size_t isa, size_t n, const float *gate, const float *up, float *y)
 {
-    table(isa).swiglu(n, gate, up, y);
+    table(isa, 1).swiglu(n, gate, up, y);
 }
 
 el_status el_ops_rope(size_t isa, size_t rows, size_t heads, size_t d, size_t rotated,
                       const int64_t *positions, double theta, float *x, el_error *err)
 {
-    const el_kernels k = table(isa);
+    const el_kernels k = table(isa, 1);
     float *cs = allocate(rotated, sizeof *cs);
     double *frequency = allocate(rotated / 2, sizeof *frequency);
     if (cs == NULL || frequency == NULL) {
@@ -133,7 +133,7 @@ el_status el_ops_attention(size_t isa, size_t t, size_t h, size_t s, size_t g, s
                            const float *k, const float *v, float scale, int causal, float *y, el_error *err)
 {
     el_status status = EL_ERR_NOMEM;
-    const el_kernels kernels = table(isa);
+    const el_kernels kernels = table(isa, 1);
     const size_t group = h / g, rows = t * group, context = el_round_up(s, EL_KEYS);
     uint16_t *k_cache = allocate(context, d * sizeof *k_cache);
     uint16_t *v_cache = allocate(context, d * sizeof *v_cache);

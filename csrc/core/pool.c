@@ -162,8 +162,11 @@ static int start_workers(el_pool *pool)
     if (rc != 0) return rc;
     (void)pthread_attr_setstacksize(&attr, EL_STACK_BYTES);
 
-    // Signals are for the caller's threads (Ctrl-C must reach Python's main thread).
+    // Signals are for the caller's threads (Ctrl-C must reach Python's main thread), but for those that an
+    // instruction raises: blocked, they would end the process past every handler.
+    static const int own[] = {SIGILL, SIGTRAP, SIGFPE, SIGBUS, SIGSEGV};
     (void)sigfillset(&all);
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++) (void)sigdelset(&all, own[i]);
     (void)pthread_sigmask(SIG_SETMASK, &all, &old);
     while (pool->started + 1 < pool->head.threads) {
         struct el_worker *w = &pool->workers[pool->started];

@@ -14,19 +14,26 @@ enum {
 #if EL_BUILD_AVX512VNNI
     EL_ISA_avx512vnni,
 #endif
+#if EL_BUILD_AMX
+    EL_ISA_amx,
+#endif
     EL_ISAS
 };
 
 static const struct {
     const char *name;
     uint64_t needs;
+    size_t rows;  ///< fewest rows of a product that its kernels are worth it for
 } isas[EL_ISAS] = {
-    [EL_ISA_ref] = {"ref", 0},
+    [EL_ISA_ref] = {"ref", 0, 0},
 #if EL_BUILD_AVX2
-    [EL_ISA_avx2] = {"avx2", EL_NEEDS_AVX2},
+    [EL_ISA_avx2] = {"avx2", EL_NEEDS_AVX2, 0},
 #endif
 #if EL_BUILD_AVX512VNNI
-    [EL_ISA_avx512vnni] = {"avx512vnni", EL_NEEDS_AVX512VNNI},
+    [EL_ISA_avx512vnni] = {"avx512vnni", EL_NEEDS_AVX512VNNI, 0},
+#endif
+#if EL_BUILD_AMX
+    [EL_ISA_amx] = {"amx", EL_NEEDS_AMX, EL_MANY_ROWS},
 #endif
 };
 
@@ -36,16 +43,16 @@ static const char *const ops[] = {
 #undef EL_OP
 };
 
-static bool allowed(size_t kernel_isa, uint64_t needs, size_t cap, uint64_t cpu)
+static bool allowed(size_t kernel_isa, uint64_t needs, size_t cap, uint64_t cpu, size_t rows)
 {
-    return kernel_isa <= cap && (needs & ~cpu) == 0;
+    return kernel_isa <= cap && (needs & ~cpu) == 0 && isas[kernel_isa].rows <= rows;
 }
 
-void el_kernels_select(el_kernels *out, size_t isa, uint64_t cpu)
+void el_kernels_select(el_kernels *out, size_t isa, uint64_t cpu, size_t rows)
 {
     memset(out, 0, sizeof *out);
 #define EL_KERNEL(op, name, needs)                                                                           \
-    if (allowed(EL_ISA_##name, (needs), isa, cpu)) out->op = el_##op##__##name;
+    if (allowed(EL_ISA_##name, (needs), isa, cpu, rows)) out->op = el_##op##__##name;
 #include "kernels/kernels.def"
 #undef EL_KERNEL
 }
@@ -83,11 +90,11 @@ el_status el_isa_find(const char *name, uint64_t cpu, size_t *out, el_error *err
 
 const char *el_op_name(size_t i) { return i < sizeof ops / sizeof *ops ? ops[i] : NULL; }
 
-const char *el_op_isa(const char *op, size_t isa, uint64_t cpu)
+const char *el_op_isa(const char *op, size_t isa, uint64_t cpu, size_t rows)
 {
     const char *chosen = NULL;
 #define EL_KERNEL(row, name, needs)                                                                          \
-    if (strcmp(op, #row) == 0 && allowed(EL_ISA_##name, (needs), isa, cpu)) chosen = #name;
+    if (strcmp(op, #row) == 0 && allowed(EL_ISA_##name, (needs), isa, cpu, rows)) chosen = #name;
 #include "kernels/kernels.def"
 #undef EL_KERNEL
     return chosen;

@@ -7,9 +7,11 @@
 /// Features that an instruction set's kernels may use, all of them.
 #define EL_NEEDS_AVX2 (EL_CPU_AVX2 | EL_CPU_FMA | EL_CPU_F16C)
 #define EL_NEEDS_AVX512VNNI (EL_NEEDS_AVX2 | EL_CPU_AVX512 | EL_CPU_AVX512_VNNI)
+#define EL_NEEDS_AMX (EL_NEEDS_AVX512VNNI | EL_CPU_AMX_INT8)
 
-/// Fill the table with the best kernel at or below ISA `isa` that features `cpu` allow.
+/// Fill the table with the best kernel at or below ISA `isa` that features `cpu` allow, for products of
+/// `rows` rows of activations: tiles of a whole matrix unit are wasted on few. Bits do not depend on it.
 /// A pure function of its arguments; every entry is set, since ref has every operation.
-void el_kernels_select(el_kernels *out, size_t isa, uint64_t cpu);
+void el_kernels_select(el_kernels *out, size_t isa, uint64_t cpu, size_t rows);
 
 #endif

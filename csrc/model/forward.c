@@ -73,7 +73,7 @@ static void multiply(const el_model *m, const el_matrix *w, size_t rows, size_t 
     const size_t first = begin * EL_LANES;
     const size_t n = (end * EL_LANES < w->n ? end * EL_LANES : w->n) - first;
     const uint8_t *tiles = w->tiles + begin * w->tile_bytes;
-    const el_kernels *op = &m->kernels;
+    const el_kernels *op = rows < EL_MANY_ROWS ? &m->kernels : &m->many;
     float *out = y + first;
 
     if (wants_q8(w)) {

@@ -87,7 +87,8 @@ el_status el_model_init(el_model **out, const el_gguf *gguf, const el_source *so
     el_model *m = memory;
     m->pool = pool;
     m->micro_batch = micro_batch;
-    el_kernels_select(&m->kernels, isa, el_cpu_features());
+    el_kernels_select(&m->kernels, isa, el_cpu_features(), 1);
+    el_kernels_select(&m->many, isa, el_cpu_features(), EL_MANY_ROWS);
     st = el_config_from_gguf(&m->config, gguf, err);
     m->attention_scale = 1.0f / sqrtf((float)m->config.head_dim);
     if (st == EL_OK) st = el_model_layout(m, gguf, threads, memory, &plan, err);

@@ -45,6 +45,7 @@ typedef struct el_scratch {
 struct el_model {
     el_config config;
     el_kernels kernels;
+    el_kernels many;       ///< for products of EL_MANY_ROWS rows or more
     el_pool *pool;
     size_t micro_batch;
     size_t act_stride;     ///< activation blocks per row

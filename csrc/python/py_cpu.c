@@ -42,7 +42,9 @@ static PyObject *cpu_isas(PyObject *module, PyObject *unused)
 static PyObject *cpu_kernels(PyObject *module, PyObject *args)
 {
     const char *isa = NULL;
-    if (!PyArg_ParseTuple(args, "z:kernels", &isa)) return NULL;
+    Py_ssize_t rows;
+    if (!PyArg_ParseTuple(args, "zn:kernels", &isa, &rows)) return NULL;
+    if (rows < 1) return PyErr_Format(PyExc_ValueError, "kernels: rows must be positive, got %zd", rows);
 
     const uint64_t cpu = el_cpu_features();
     size_t index = el_isa_best(cpu);
@@ -53,7 +55,7 @@ static PyObject *cpu_kernels(PyObject *module, PyObject *args)
     PyObject *out = PyDict_New();
     const char *op;
     for (size_t i = 0; out != NULL && (op = el_op_name(i)) != NULL; i++) {
-        PyObject *chosen = PyUnicode_FromString(el_op_isa(op, index, cpu));
+        PyObject *chosen = PyUnicode_FromString(el_op_isa(op, index, cpu, (size_t)rows));
         if (chosen == NULL || PyDict_SetItemString(out, op, chosen) < 0) Py_CLEAR(out);
         Py_XDECREF(chosen);
     }

@@ -206,6 +206,22 @@ static PyObject *testing_cpu_decode(PyObject *module, PyObject *args)
     return out;
 }
 
+// cpu_pretend(name): a feature counts as present from now on, in this process
+static PyObject *testing_cpu_pretend(PyObject *module, PyObject *args)
+{
+    (void)module;
+    const char *want, *name;
+    uint64_t bit = 0;
+    if (!PyArg_ParseTuple(args, "s:cpu_pretend", &want)) return NULL;
+    for (size_t i = 0; (name = el_cpu_feature_name(i, &bit)) != NULL; i++) {
+        if (strcmp(name, want) == 0) {
+            el_cpu_pretend(bit);
+            return Py_NewRef(Py_None);
+        }
+    }
+    return PyErr_Format(PyExc_ValueError, "cpu_pretend: no feature %s", want);
+}
+
 static PyObject *testing_sincos(PyObject *module, PyObject *args)
 {
     (void)module;
@@ -300,6 +316,7 @@ static PyMethodDef methods[] = {
     {"testing_unpack_lane", testing_unpack_lane, METH_VARARGS, "el_unpack_lane"},
     {"testing_pack_sizes", testing_pack_sizes, METH_VARARGS, "Layout, bytes of a row, bytes of a tile."},
     {"testing_cpu_decode", testing_cpu_decode, METH_VARARGS, "el_cpu_decode"},
+    {"testing_cpu_pretend", testing_cpu_pretend, METH_VARARGS, "el_cpu_pretend"},
     {"testing_sincos", testing_sincos, METH_VARARGS, "el_sincos"},
     {"testing_pow", testing_pow, METH_VARARGS, "el_pow"},
     {"testing_partition", testing_partition, METH_VARARGS, "el_partition"},

@@ -6,7 +6,9 @@ from edgellm import _core, cpu
 
 FMA, F16C = 1 << 12, 1 << 29
 AVX2, F, DQ, BW, VL = 1 << 5, 1 << 16, 1 << 17, 1 << 30, 1 << 31
-VNNI, AMX_INT8, AVX_VNNI = 1 << 11, 1 << 25, 1 << 4
+VNNI, AVX_VNNI = 1 << 11, 1 << 4
+AMX_BF16, AMX_TILE, AMX_INT8 = 1 << 22, 1 << 24, 1 << 25
+AMX = AMX_TILE | AMX_INT8 | AMX_BF16
 YMM, ZMM, TILES = 0x7, 0xE7, 0x600E7
 
 ICE_LAKE = {"leaf1": FMA | F16C, "leaf7": AVX2 | F | DQ | BW | VL, "leaf7_ecx": VNNI}
@@ -17,21 +19,34 @@ def decode(leaf1=0, leaf7=0, leaf7_ecx=0, leaf7_edx=0, leaf7_1=0, xcr0=0):
 
 
 def test_features_of_a_full_machine():
-    everything = decode(**ICE_LAKE, leaf7_edx=AMX_INT8, leaf7_1=AVX_VNNI, xcr0=TILES)
-    assert everything == ["avx2", "fma", "f16c", "avx_vnni", "avx512", "avx512_vnni", "amx_int8"]
+    everything = decode(**ICE_LAKE, leaf7_edx=AMX, leaf7_1=AVX_VNNI, xcr0=TILES)
+    avx = ["avx2", "fma", "f16c", "avx_vnni", "avx512", "avx512_vnni"]
+    assert everything == [*avx, "amx_int8", "amx_bf16"]
 
 
 def test_features_without_os_support_do_not_count():
-    assert decode(**ICE_LAKE, leaf7_edx=AMX_INT8, leaf7_1=AVX_VNNI, xcr0=0) == []
-    assert decode(**ICE_LAKE, leaf7_edx=AMX_INT8, xcr0=0x3) == []  # x87 and SSE alone
+    assert decode(**ICE_LAKE, leaf7_edx=AMX, leaf7_1=AVX_VNNI, xcr0=0) == []
+    assert decode(**ICE_LAKE, leaf7_edx=AMX, xcr0=0x3) == []  # x87 and SSE alone
 
 
 def test_features_of_an_os_that_saves_ymm_only():
-    assert decode(**ICE_LAKE, leaf7_edx=AMX_INT8, xcr0=YMM) == ["avx2", "fma", "f16c"]
+    assert decode(**ICE_LAKE, leaf7_edx=AMX, xcr0=YMM) == ["avx2", "fma", "f16c"]
 
 
 def test_tiles_need_their_own_state():
-    assert "amx_int8" not in decode(**ICE_LAKE, leaf7_edx=AMX_INT8, xcr0=ZMM)
+    assert "amx_int8" not in decode(**ICE_LAKE, leaf7_edx=AMX, xcr0=ZMM)
+    assert "amx_int8" not in decode(**ICE_LAKE, leaf7_edx=AMX & ~AMX_TILE, xcr0=TILES)
+
+
+def test_tile_arithmetics_are_features_of_their_own():
+    only = decode(**ICE_LAKE, leaf7_edx=AMX & ~AMX_BF16, xcr0=TILES)
+    assert "amx_int8" in only
+    assert "amx_bf16" not in only
+
+
+def test_tiles_count_only_if_the_kernel_grants_them():
+    """What /proc/cpuinfo shows is what CPU and kernel have; this process may still be refused."""
+    assert "amx_int8" not in cpu.features() or "amx_tile" in _cpu_flags()
 
 
 @pytest.mark.parametrize("part", [F, DQ, BW, VL])
@@ -44,12 +59,16 @@ def test_features_of_an_old_machine():
     assert decode(leaf1=0, xcr0=0x3) == []
 
 
-def test_features_of_this_machine_are_those_of_the_kernel(tmp_path):
+def _cpu_flags():
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
-            flags = next((line.split(":")[1].split() for line in file if line.startswith("flags")), None)
+            return next((line.split(":")[1].split() for line in file if line.startswith("flags")), None)
     except OSError:
-        flags = None
+        return None
+
+
+def test_features_of_this_machine_are_those_of_the_kernel():
+    flags = _cpu_flags()
     if flags is None:
         pytest.skip("no x86 flags in /proc/cpuinfo")
     for ours, theirs in [("avx2", "avx2"), ("fma", "fma"), ("f16c", "f16c"), ("avx512_vnni", "avx512_vnni")]:

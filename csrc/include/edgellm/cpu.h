@@ -17,7 +17,8 @@ enum {
     EL_CPU_AVX_VNNI = 1u << 3,
     EL_CPU_AVX512 = 1u << 4,  ///< F, BW, VL and DQ together
     EL_CPU_AVX512_VNNI = 1u << 5,
-    EL_CPU_AMX_INT8 = 1u << 6,
+    EL_CPU_AMX_INT8 = 1u << 6,  ///< counts only if the kernel has granted this process its tiles
+    EL_CPU_AMX_BF16 = 1u << 7,
     EL_CPU_NEON = 1u << 16,
     EL_CPU_DOTPROD = 1u << 17,
     EL_CPU_I8MM = 1u << 18
@@ -43,9 +44,13 @@ el_status el_isa_find(const char *name, uint64_t cpu, size_t *out, el_error *err
 /// Best ISA for a machine with features `cpu`.
 size_t el_isa_best(uint64_t cpu);
 
-/// ISA of the kernel chosen for operation `op` ("gemm_q8_q4_0x16") when the cap is
+/// Rows of activations from which a product counts as one of many rows: a prefill, or a large batch.
+/// Matrix units (AMX) are used from here on.
+enum { EL_MANY_ROWS = 9 };
+
+/// ISA of the kernel chosen for operation `op` ("gemm_q8_q4_0x16") on `rows` rows when the cap is
 /// `isa`, or NULL if there is no such operation. `el_op_name(i)` lists them.
-const char *el_op_isa(const char *op, size_t isa, uint64_t cpu);
+const char *el_op_isa(const char *op, size_t isa, uint64_t cpu, size_t rows);
 const char *el_op_name(size_t i);
 
 EL_API_END
