@@ -1,141 +1,182 @@
-/* The forward pass. All threads of the pool walk this file together and meet at
- * barriers; who computes what never shows in a bit, since every output is made by
- * one thread in the canonical order. Rows are tokens. */
-#include <string.h>
-
+/* The forward pass. All threads of the pool walk this file together and meet at barriers, five in a layer
+ * for one token; who computes what never shows in a bit, since every output is made by one thread in the
+ * canonical order. Rows are tokens, of one session or of several. */
 #include "core/error.h"
 #include "core/trig.h"
-#include "model/model.h"
+#include "model/step.h"
 
-/// One micro-batch on its way through the layers.
-typedef struct el_step {
-    el_session *session;
-    el_model *m;
-    const int32_t *ids;
-    size_t rows;
-    size_t logit_rows;
-    float *logits;
-} el_step;
-
-/// A thread's place in a step.
-typedef struct el_lane {
-    const el_step *step;
-    size_t thread;
-    size_t threads;
-} el_lane;
+enum {
+    EL_AHEAD_BYTES = 4096,  // of the next matrix, asked for before a barrier
+    EL_AHEAD_ROWS = 8       // beyond which a product is bound by arithmetic
+};
 
 /// Activations ready for a product: as floats and, where a weight wants them, as 8-bit blocks.
 typedef struct el_input {
     const float *f32;
     size_t f32_stride;
     const el_act_q8 *q8;
+    size_t q8_stride;
 } el_input;
 
 static void meet(const el_lane *at) { el_pool_barrier(at->step->m->pool); }
 
-static void share(const el_lane *at, size_t items, size_t *begin, size_t *end)
+static void share(const el_lane *at, size_t items, size_t grain, size_t *begin, size_t *end)
 {
-    el_partition(items, 1, at->thread, at->threads, begin, end);
+    el_partition(items, grain, at->thread, at->threads, begin, end);
 }
 
 static bool wants_q8(const el_matrix *w) { return el_layout_is_q8(w->layout); }
 
-/// Normalise (where norm is not NULL) and round rows for the products that follow. A single row
-/// is done by every thread for itself, which is cheaper than a barrier; its bits are the same.
-static el_input prepare(const el_lane *at, const float *src, size_t rows, size_t k, const float *norm,
+/// Normalise rows and round them for the products that follow. A single row is done by every thread
+/// for itself, which is cheaper than a barrier; its bits are the same. With `index`, row r of the
+/// result comes from row index[r].
+static el_input prepare(const el_lane *at, const size_t *index, size_t rows, const float *norm, bool f32,
                         bool q8)
 {
     const el_model *m = at->step->m;
     const el_scratch *s = &m->scratch;
+    const size_t k = m->config.width;
     const bool own = rows == 1;
     size_t begin = 0, end = 1;
-    if (!own) share(at, rows, &begin, &end);
+    if (!own) share(at, rows, 1, &begin, &end);
 
-    float *normed = own ? s->own_norm + at->thread * m->config.width : s->norm;
+    float *own_norm = s->own_norm + at->thread * k;
     el_act_q8 *act = own ? s->own_act + at->thread * m->act_stride : s->act;
     for (size_t r = begin; r < end; r++) {
-        const float *x = src + r * k;
-        if (norm != NULL) {
-            m->kernels.rms_norm(k, x, norm, m->config.norm_eps, normed + r * k);
-            x = normed + r * k;
-        }
-        if (q8) m->kernels.quantize_act_q8(k, x, act + r * m->act_stride);
+        float *normed = f32 && !own ? s->norm + r * k : own_norm;
+        m->kernels.rms_norm(k, s->x + (index != NULL ? index[r] : r) * k, norm, m->config.norm_eps, normed);
+        if (q8) m->kernels.quantize_act_q8(k, normed, act + r * m->act_stride);
     }
     if (!own) meet(at);
-    return (el_input){.f32 = norm != NULL ? normed : src, .f32_stride = k, .q8 = act};
+    return (el_input){own ? own_norm : s->norm, k, act, m->act_stride};
 }
 
-/// Y[:, tiles] = X W[tiles]^T for a range of tiles.
-static void multiply(const el_model *m, const el_matrix *w, size_t rows, size_t begin, size_t end,
-                     const el_input *x, float *y)
+/// Round the result of attention where its heads did not end with a block.
+static void round_attention(const el_lane *at)
 {
-    if (begin >= end) return;
-    const size_t first = begin * EL_LANES;
-    const size_t n = (end * EL_LANES < w->n ? end * EL_LANES : w->n) - first;
-    const uint8_t *tiles = w->tiles + begin * w->tile_bytes;
-    const el_kernels *op = rows < EL_MANY_ROWS ? &m->kernels : &m->many;
-    float *out = y + first;
-
-    if (wants_q8(w)) {
-        el_kernels_gemm_q8(op, w->layout)(rows, n, w->k, tiles, x->q8, m->act_stride, out, w->n);
-    } else {
-        el_kernels_gemm_f32(op, w->layout)(rows, n, w->k, tiles, x->f32, x->f32_stride, out, w->n);
+    const el_model *m = at->step->m;
+    const size_t k = (size_t)m->config.heads * m->config.head_dim;
+    size_t begin, end;
+    share(at, at->step->rows, 1, &begin, &end);
+    for (size_t r = begin; r < end; r++) {
+        m->kernels.quantize_act_q8(k, m->scratch.att + r * k, m->scratch.act + r * m->act_stride);
     }
+    meet(at);
 }
 
 static size_t tiles_of(const el_matrix *w) { return (w->n + EL_LANES - 1) / EL_LANES; }
 
-/// One product whose tiles are shared among the threads.
-static void multiply_shared(const el_lane *at, const el_matrix *w, size_t rows, const el_input *x, float *y,
-                            size_t *first, size_t *last)
+static size_t columns(const el_matrix *w, size_t tile)
 {
+    return tile * EL_LANES < w->n ? tile * EL_LANES : w->n;
+}
+
+/// Y = X W[tiles]^T for tiles [begin, end) of W; column 0 of y is the first of them.
+static void multiply(const el_model *m, const el_matrix *w, size_t rows, size_t begin, size_t end,
+                     const el_input *x, float *y, size_t y_stride)
+{
+    if (begin >= end) return;
+    const size_t n = columns(w, end) - begin * EL_LANES;
+    const uint8_t *tiles = w->tiles + begin * w->tile_bytes;
+    const el_kernels *op = rows < EL_MANY_ROWS ? &m->kernels : &m->many;
+
+    if (wants_q8(w)) {
+        el_kernels_gemm_q8(op, w->layout)(rows, n, w->k, tiles, x->q8, x->q8_stride, y, y_stride);
+    } else {
+        el_kernels_gemm_f32(op, w->layout)(rows, n, w->k, tiles, x->f32, x->f32_stride, y, y_stride);
+    }
+}
+
+/// Ask for the weights that this thread reads first after the barrier.
+static void look_ahead(const el_lane *at, const el_matrix *w, size_t grain)
+{
+    if (at->step->rows > EL_AHEAD_ROWS) return;
     size_t begin, end;
-    share(at, tiles_of(w), &begin, &end);
-    multiply(at->step->m, w, rows, begin, end, x, y);
-    *first = begin * EL_LANES;
-    *last = end * EL_LANES < w->n ? end * EL_LANES : w->n;
+    share(at, tiles_of(w), grain, &begin, &end);
+    const uint8_t *p = w->tiles + begin * w->tile_bytes;
+    for (size_t i = 0; i < EL_AHEAD_BYTES && begin < end; i += 64) __builtin_prefetch(p + i, 0, 2);
 }
 
 /// x += W input, for this thread's columns.
 static void multiply_residual(const el_lane *at, const el_matrix *w, const el_input *input)
 {
     const el_model *m = at->step->m;
-    size_t first, last;
-    multiply_shared(at, w, at->step->rows, input, m->scratch.out, &first, &last);
-    for (size_t r = 0; r < at->step->rows && first < last; r++) {
-        m->kernels.add(last - first, m->scratch.out + r * w->n + first, m->scratch.x + r * w->n + first);
+    size_t begin, end;
+    share(at, tiles_of(w), 1, &begin, &end);
+    const size_t first = begin * EL_LANES, n = columns(w, end) - first;
+    if (begin >= end) return;
+
+    float *out = m->scratch.norm + first;  // whoever read the normalised rows is done
+    multiply(m, w, at->step->rows, begin, end, input, out, w->n);
+    for (size_t r = 0; r < at->step->rows; r++) {
+        m->kernels.add(n, out + r * w->n, m->scratch.x + r * w->n + first);
     }
 }
 
-/// The three products of attention as one list of tiles.
-static void multiply_qkv(const el_lane *at, const el_layer *l, const el_input *x)
+/// The three products of attention as one list of tiles, each followed by what its columns need.
+static void multiply_qkv(const el_lane *at, size_t layer, const el_input *x)
 {
     const el_model *m = at->step->m;
+    const el_layer *l = &m->layers[layer];
     const el_matrix *w[] = {&l->q, &l->k, &l->v};
     float *y[] = {m->scratch.q, m->scratch.k, m->scratch.v};
     size_t begin, end, base = 0;
-    share(at, tiles_of(w[0]) + tiles_of(w[1]) + tiles_of(w[2]), &begin, &end);
+    share(at, tiles_of(w[0]) + tiles_of(w[1]) + tiles_of(w[2]), 1, &begin, &end);
 
     for (size_t i = 0; i < 3; i++) {
         const size_t tiles = tiles_of(w[i]);
         const size_t from = begin > base ? begin - base : 0;
         const size_t to = end > base ? (end - base < tiles ? end - base : tiles) : 0;
-        multiply(m, w[i], at->step->rows, from, to, x, y[i]);
         base += tiles;
+        if (from >= to) continue;
+        const size_t first = from * EL_LANES, last = columns(w[i], to);
+        multiply(m, w[i], at->step->rows, from, to, x, y[i] + first, w[i]->n);
+        if (i < 2) el_rotate(at, y[i], i == 0 ? m->config.heads : m->config.kv_heads, first, last);
+        if (i == 1) el_store_keys(at, layer, first, last);
+        if (i == 2) el_store_values(at, layer, first, last);
+    }
+}
+
+/// gate = silu(W_gate x) * W_up x, as floats or rounded, whichever W_down wants. A thread takes a panel of
+/// columns through all of it while they are in its cache.
+static void multiply_gated(const el_lane *at, const el_layer *l, const el_input *x)
+{
+    const el_model *m = at->step->m;
+    const el_scratch *s = &m->scratch;
+    const size_t rows = at->step->rows, ffn = m->config.ffn;
+    const bool q8 = wants_q8(&l->down);
+    size_t begin, end;
+    share(at, tiles_of(&l->gate), EL_PANEL_GRAIN, &begin, &end);
+    const size_t panel = m->micro_batch / rows * EL_PANEL_TILES;  // tiles
+    const size_t room = m->micro_batch * EL_PANEL_TILES * EL_LANES;
+    float *own = s->panel + at->thread * 2 * room, *up = own + room;
+
+    for (size_t tile = begin, to; tile < end; tile = to) {
+        to = end - tile < panel ? end : tile + panel;
+        const size_t first = tile * EL_LANES, n = columns(&l->gate, to) - first;
+        float *gate = q8 ? own : s->gate + first;
+        const size_t stride = q8 ? n : ffn;
+        multiply(m, &l->gate, rows, tile, to, x, gate, stride);
+        multiply(m, &l->up, rows, tile, to, x, up, n);
+        for (size_t r = 0; r < rows; r++) {
+            float *row = gate + r * stride;
+            m->kernels.swiglu(n, row, up + r * n, row);
+            if (q8) m->kernels.quantize_act_q8(n, row, s->ffn_act + r * m->ffn_stride + first / EL_BLOCK);
+        }
     }
 }
 
 static void embed(const el_lane *at)
 {
     const el_step *step = at->step;
-    el_model *m = step->m;
+    const el_model *m = step->m;
     const el_config *c = &m->config;
     const size_t group = c->heads / c->kv_heads, stride = (size_t)c->heads * c->head_dim;
     size_t begin, end;
-    share(at, step->rows, &begin, &end);
+    share(at, step->rows, 1, &begin, &end);
 
     for (size_t r = begin; r < end; r++) {
-        const size_t id = (size_t)step->ids[r], position = step->session->position + r;
+        const size_t id = (size_t)m->scratch.row[r].id, position = m->scratch.row[r].position;
         el_unpack_lane(m->embed.type, c->width, m->embed.tiles + id / EL_LANES * m->embed.tile_bytes,
                        id % EL_LANES, m->scratch.x + r * c->width);
         for (size_t i = 0; i < c->rope_dims / 2; i++) {
@@ -152,143 +193,126 @@ static void embed(const el_lane *at)
     meet(at);
 }
 
-/// Rotate queries and keys and write the cache; one item is one token of one key-value head.
-static void rotate_and_store(const el_lane *at, size_t layer)
+static void run_layer(const el_lane *at, size_t layer)
 {
-    const el_step *step = at->step;
-    const el_model *m = step->m;
-    const el_config *c = &m->config;
-    const size_t d = c->head_dim, group = c->heads / c->kv_heads;
-    size_t begin, end;
-    share(at, step->rows * c->kv_heads, &begin, &end);
-
-    for (size_t item = begin; item < end; item++) {
-        const size_t r = item / c->kv_heads, h = item % c->kv_heads;
-        const float *cs = m->scratch.cs + r * c->rope_dims;
-        float *key = m->scratch.k + (r * c->kv_heads + h) * d;
-        const float *value = m->scratch.v + (r * c->kv_heads + h) * d;
-        const size_t position = step->session->position + r;
-        uint8_t *keys = el_session_keys(step->session, layer, h);
-        uint8_t *values = keys + step->session->half_bytes;
-
-        m->kernels.rope(group, d, c->rope_dims, cs, m->scratch.q + (r * c->heads + h * group) * d);
-        m->kernels.rope(1, d, c->rope_dims, cs, key);
-        if (step->session->type == EL_KV_F32) {
-            m->kernels.kv_write_f32(d, position, key, value, (float *)keys, (float *)values);
-        } else {
-            m->kernels.kv_write_f16(d, position, key, value, (uint16_t *)keys, (uint16_t *)values);
-        }
-    }
-    meet(at);
-}
-
-/// Attention over the cache. Query rows are numbered key-value head, token, head of the group,
-/// and shared in one contiguous range per thread.
-static void attend(const el_lane *at, size_t layer)
-{
-    const el_step *step = at->step;
-    const el_model *m = step->m;
-    const el_config *c = &m->config;
+    const el_model *m = at->step->m;
+    const el_layer *l = &m->layers[layer];
     const el_scratch *s = &m->scratch;
-    const size_t d = c->head_dim, group = c->heads / c->kv_heads, per_head = step->rows * group;
-    const float scale = m->attention_scale;
-    size_t begin, end;
-    share(at, per_head * c->kv_heads, &begin, &end);
+    const size_t rows = at->step->rows, heads = (size_t)m->config.heads * m->config.head_dim;
+    const bool q8 = wants_q8(&l->q) || wants_q8(&l->k) || wants_q8(&l->v);
+    const bool f32 = !wants_q8(&l->q) || !wants_q8(&l->k) || !wants_q8(&l->v);
+    const bool gated_q8 = wants_q8(&l->gate) || wants_q8(&l->up);
+    const bool gated_f32 = !wants_q8(&l->gate) || !wants_q8(&l->up);
 
-    while (begin < end) {
-        const size_t h = begin / per_head, from = begin % per_head;
-        const size_t left = per_head - from, count = end - begin < left ? end - begin : left;
-        const uint8_t *keys = el_session_keys(step->session, layer, h);
-        const uint8_t *values = keys + step->session->half_bytes;
-        const size_t *offset = s->offset + from, *last = s->last + from;
-        const float *q = s->q + h * group * d;
-        float *y = s->att + h * group * d;
-        if (step->session->type == EL_KV_F32) {
-            m->kernels.attention_f32(count, d, q, offset, last, scale, (const float *)keys,
-                                     (const float *)values, y);
-        } else {
-            m->kernels.attention_f16(count, d, q, offset, last, scale, (const uint16_t *)keys,
-                                     (const uint16_t *)values, y);
-        }
-        begin += count;
-    }
-    meet(at);
-}
-
-static void feed_forward(const el_lane *at, const el_layer *l)
-{
-    const el_step *step = at->step;
-    const el_model *m = step->m;
-    const el_scratch *s = &m->scratch;
-    const size_t ffn = m->config.ffn;
-    size_t first, last;
-
-    el_input x =
-        prepare(at, s->x, step->rows, m->config.width, l->ffn_norm, wants_q8(&l->gate) || wants_q8(&l->up));
-    multiply_shared(at, &l->gate, step->rows, &x, s->gate, &first, &last);
-    multiply_shared(at, &l->up, step->rows, &x, s->up, &first, &last);
-    for (size_t r = 0; r < step->rows && first < last; r++) {
-        m->kernels.swiglu(last - first, s->gate + r * ffn + first, s->up + r * ffn + first,
-                          s->gate + r * ffn + first);
-    }
+    el_input x = prepare(at, NULL, rows, l->attn_norm, f32, q8);
+    multiply_qkv(at, layer, &x);
+    look_ahead(at, &l->o, 1);
     meet(at);
 
-    x = prepare(at, s->gate, step->rows, ffn, NULL, wants_q8(&l->down));
-    multiply_residual(at, &l->down, &x);
+    const bool in_blocks = m->config.head_dim % EL_BLOCK == 0;
+    el_attend(at, layer, in_blocks && wants_q8(&l->o));
+    meet(at);
+    if (!in_blocks && wants_q8(&l->o)) round_attention(at);
+
+    multiply_residual(at, &l->o, &(el_input){s->att, heads, s->act, m->act_stride});
+    look_ahead(at, &l->gate, EL_PANEL_GRAIN);
+    meet(at);
+
+    x = prepare(at, NULL, rows, l->ffn_norm, gated_f32, gated_q8);
+    multiply_gated(at, l, &x);
+    look_ahead(at, &l->down, 1);
+    meet(at);
+
+    multiply_residual(at, &l->down, &(el_input){s->gate, m->config.ffn, s->ffn_act, m->ffn_stride});
+    look_ahead(at, layer + 1 < m->config.layers ? &m->layers[layer + 1].q : &m->head, 1);
     meet(at);
 }
 
 static void run_step(void *arg, size_t thread, size_t threads)
 {
     const el_step *step = arg;
-    const el_lane lane = {step, thread, threads}, *at = &lane;
     const el_model *m = step->m;
-    const el_config *c = &m->config;
-    const el_scratch *s = &m->scratch;
-    const size_t rows = step->rows;
+    const el_lane lane = {step, thread, threads, el_attend_share(step, thread, threads),
+                          el_attend_share(step, thread + 1, threads)};
 
-    embed(at);
-    for (size_t i = 0; i < c->layers; i++) {
-        const el_layer *l = &m->layers[i];
-        el_input x = prepare(at, s->x, rows, c->width, l->attn_norm,
-                             wants_q8(&l->q) || wants_q8(&l->k) || wants_q8(&l->v));
-        multiply_qkv(at, l, &x);
-        meet(at);
-        rotate_and_store(at, i);
-        attend(at, i);
-        x = prepare(at, s->att, rows, (size_t)c->heads * c->head_dim, NULL, wants_q8(&l->o));
-        multiply_residual(at, &l->o, &x);
-        meet(at);
-        feed_forward(at, l);
-    }
+    embed(&lane);
+    for (size_t i = 0; i < m->config.layers; i++) run_layer(&lane, i);
     if (step->logit_rows == 0) return;
 
-    const float *tail = s->x + (rows - step->logit_rows) * c->width;
-    const el_input x = prepare(at, tail, step->logit_rows, c->width, m->out_norm, wants_q8(&m->head));
-    size_t first, last;
-    multiply_shared(at, &m->head, step->logit_rows, &x, step->logits, &first, &last);
+    const bool q8 = wants_q8(&m->head);
+    const el_input x = prepare(&lane, m->scratch.logit_row, step->logit_rows, m->out_norm, !q8, q8);
+    size_t begin, end;
+    share(&lane, tiles_of(&m->head), 1, &begin, &end);
+    multiply(m, &m->head, step->logit_rows, begin, end, &x, step->logits + begin * EL_LANES, m->head.n);
+}
+
+static el_status check_segment(const el_model *m, const el_segment *g, el_error *err)
+{
+    if (g->session->model != m) return el_fail(err, EL_ERR_ARG, "the session belongs to another model");
+    if (g->n < 1 || g->n > m->micro_batch || g->rows > g->n) {
+        return el_fail(err, EL_ERR_ARG, "%zu tokens and %zu rows of logits; at most %zu tokens at once", g->n,
+                       g->rows, m->micro_batch);
+    }
+    for (size_t i = 0; i < g->n; i++) {
+        if (g->ids[i] < 0 || (uint32_t)g->ids[i] >= m->config.vocab) {
+            return el_fail(err, EL_ERR_ARG, "token %d at index %zu is outside the vocabulary of %u",
+                           g->ids[i], i, m->config.vocab);
+        }
+    }
+    if (g->n > g->session->capacity - g->session->position) {
+        return el_fail(err, EL_ERR_CONTEXT, "%zu tokens do not fit: %zu of the context's %zu are used", g->n,
+                       g->session->position, g->session->capacity);
+    }
+    return EL_OK;
+}
+
+/// Check all segments before anything is written, and count their rows.
+static el_status check_step(el_step *step, el_error *err)
+{
+    const size_t most = step->m->micro_batch;
+    if (step->count < 1 || step->count > most)
+        return el_fail(err, EL_ERR_ARG, "%zu segments, outside 1 to %zu", step->count, most);
+    for (size_t i = 0; i < step->count; i++) {
+        const el_segment *g = &step->segments[i];
+        const el_status st = check_segment(step->m, g, err);
+        if (st != EL_OK) return st;
+        for (size_t j = 0; j < i; j++) {
+            if (step->segments[j].session == g->session)
+                return el_fail(err, EL_ERR_ARG, "segments %zu and %zu are of one session", j, i);
+        }
+        step->rows += g->n;
+        step->logit_rows += g->rows;
+    }
+    if (step->rows > most) {
+        return el_fail(err, EL_ERR_ARG, "%zu tokens in %zu segments; at most %zu at once", step->rows,
+                       step->count, most);
+    }
+    return EL_OK;
+}
+
+el_status el_batch_eval(el_model *model, const el_segment *segments, size_t count, float *logits,
+                        el_error *err)
+{
+    el_step step = {.m = model, .segments = segments, .count = count, .logits = logits};
+    const el_status st = check_step(&step, err);
+    if (st != EL_OK) return st;
+
+    size_t row = 0, wanted = 0;
+    for (size_t i = 0; i < count; i++) {
+        const el_segment *g = &segments[i];
+        for (size_t j = 0; j < g->n; j++, row++) {
+            model->scratch.row[row] = (el_row){g->session, g->session->position + j, g->ids[j]};
+            if (j + g->rows >= g->n) model->scratch.logit_row[wanted++] = row;
+        }
+    }
+    el_pool_run(model->pool, run_step, &step);
+    for (size_t i = 0; i < count; i++) segments[i].session->position += segments[i].n;
+    return EL_OK;
 }
 
 el_status el_session_eval(el_session *session, const int32_t *ids, size_t n, size_t rows, float *logits,
                           el_error *err)
 {
-    el_model *m = session->model;
-    if (n < 1 || n > m->micro_batch || rows > n) {
-        return el_fail(err, EL_ERR_ARG, "%zu tokens and %zu rows of logits; at most %zu tokens at once", n,
-                       rows, m->micro_batch);
-    }
-    for (size_t i = 0; i < n; i++) {
-        if (ids[i] < 0 || (uint32_t)ids[i] >= m->config.vocab) {
-            return el_fail(err, EL_ERR_ARG, "token %d at index %zu is outside the vocabulary of %u", ids[i],
-                           i, m->config.vocab);
-        }
-    }
-    if (n > session->capacity - session->position) {
-        return el_fail(err, EL_ERR_CONTEXT, "%zu tokens do not fit: %zu of the context's %zu are used", n,
-                       session->position, session->capacity);
-    }
-    el_step step = {session, m, ids, n, rows, logits};
-    el_pool_run(m->pool, run_step, &step);
-    session->position += n;
-    return EL_OK;
+    const el_segment segment = {session, ids, n, rows};
+    return el_batch_eval(session->model, &segment, 1, logits, err);
 }

@@ -144,22 +144,30 @@ static void place_scratch(el_model *m, size_t threads, el_cursor *at)
 {
     const el_config *c = &m->config;
     const uint64_t rows = m->micro_batch, d = c->head_dim, group = c->heads / c->kv_heads;
-    const uint64_t widest = c->ffn > c->heads * d ? c->ffn : c->heads * d;
-    m->act_stride = (size_t)((widest > c->width ? widest : c->width) + EL_BLOCK - 1) / EL_BLOCK;
+    const uint64_t heads = c->heads * d, kv = c->kv_heads * d;
+    const uint64_t widest = heads > c->width ? heads : c->width;
+    m->act_stride = (size_t)(widest + EL_BLOCK - 1) / EL_BLOCK;
+    m->ffn_stride = (c->ffn + EL_BLOCK - 1) / EL_BLOCK;
 
     el_scratch *s = &m->scratch;
     const uint64_t begin = at->used;
     s->staging = at->base == NULL ? NULL : at->base + begin;
+    s->row = take(at, rows, sizeof *s->row);
+    s->logit_row = take(at, rows, sizeof *s->logit_row);
     s->x = take(at, rows * c->width, sizeof(float));
     s->norm = take(at, rows * c->width, sizeof(float));
-    s->q = take(at, rows * c->heads * d, sizeof(float));
-    s->k = take(at, rows * c->kv_heads * d, sizeof(float));
-    s->v = take(at, rows * c->kv_heads * d, sizeof(float));
-    s->att = take(at, rows * c->heads * d, sizeof(float));
-    s->out = take(at, rows * c->width, sizeof(float));
-    s->gate = take(at, rows * c->ffn, sizeof(float));
-    s->up = take(at, rows * c->ffn, sizeof(float));
+
+    el_cursor gate = *at;  // nobody needs these four any more when the gated part begins
+    s->q = take(at, rows * heads, sizeof(float));
+    s->k = take(at, rows * kv, sizeof(float));
+    s->v = take(at, rows * kv, sizeof(float));
+    s->att = take(at, rows * heads, sizeof(float));
+    s->gate = take(&gate, rows * c->ffn, sizeof(float));
+    if (gate.used > at->used || gate.overflow) *at = gate;
+
+    s->panel = take(at, threads * rows, 2 * EL_PANEL_TILES * EL_LANES * sizeof(float));
     s->act = take(at, rows * m->act_stride, sizeof(el_act_q8));
+    s->ffn_act = take(at, rows * m->ffn_stride, sizeof(el_act_q8));
     s->own_act = take(at, threads * m->act_stride, sizeof(el_act_q8));
     s->own_norm = take(at, threads * c->width, sizeof(float));
     s->cs = take(at, rows * c->rope_dims, sizeof(float));

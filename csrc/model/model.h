@@ -7,7 +7,11 @@
 #include "edgellm/model.h"
 #include "kernels/el_pack.h"
 
-enum { EL_ALIGN = 64, EL_MAX_MICRO_BATCH = 512 };
+enum { EL_ALIGN = 64, EL_MAX_MICRO_BATCH = 512, EL_MAX_HEAD_DIM = 256 };
+
+/// The gated part of the feed-forward is done in panels of columns; EL_PANEL_TILES for a whole micro-batch,
+/// more for fewer rows. Shares of threads end with a block of activations.
+enum { EL_PANEL_TILES = 4, EL_PANEL_GRAIN = EL_BLOCK / EL_LANES };
 
 /// A packed weight matrix: n rows (outputs) of k values.
 typedef struct el_matrix {
@@ -25,21 +29,31 @@ typedef struct el_layer {
     el_matrix q, k, v, o, gate, up, down;
 } el_layer;
 
+/// One token of a step.
+typedef struct el_row {
+    el_session *session;
+    size_t position;
+    int32_t id;
+} el_row;
+
 /// Activations of one micro-batch. Rows are tokens.
 typedef struct el_scratch {
+    el_row *row;                ///< (rows,)
+    size_t *logit_row;          ///< (rows,) rows whose logits are wanted
     float *x;                   ///< (rows, width) residual stream
-    float *norm;                ///< (rows, width)
+    float *norm;                ///< (rows, width); a product before the residual, too
     float *q, *k, *v;           ///< (rows, heads d), (rows, kv_heads d) twice
     float *att;                 ///< (rows, heads d)
-    float *out;                 ///< (rows, width) of a product before the residual
-    float *gate, *up;           ///< (rows, ffn)
-    el_act_q8 *act;             ///< (rows, act_stride)
-    el_act_q8 *own_act;         ///< (threads, act_stride) for a single token
-    float *own_norm;            ///< (threads, width) for a single token
-    float *cs;                  ///< (rows, rope_dims / 2, 2)
-    size_t *offset;             ///< (rows * group,) of the attention kernel
-    size_t *last;               ///< (rows * group,)
-    uint8_t *staging;           ///< (threads, staging_bytes) while loading; shares memory with all above
+    float *gate;  ///< (rows, ffn) where `down` wants floats; shares memory with q, k, v and att
+    float *panel;  ///< (threads, 2, rows * EL_PANEL_TILES * EL_LANES)
+    el_act_q8 *act;  ///< (rows, act_stride)
+    el_act_q8 *ffn_act;  ///< (rows, ffn_stride)
+    el_act_q8 *own_act;  ///< (threads, act_stride) for a single token
+    float *own_norm;  ///< (threads, width)
+    float *cs;  ///< (rows, rope_dims / 2, 2)
+    size_t *offset;  ///< (rows * group,) of the attention kernel
+    size_t *last;  ///< (rows * group,)
+    uint8_t *staging;  ///< (threads, staging_bytes) while loading; shares memory with all above
 } el_scratch;
 
 struct el_model {
@@ -48,26 +62,27 @@ struct el_model {
     el_kernels many;       ///< for products of EL_MANY_ROWS rows or more
     el_pool *pool;
     size_t micro_batch;
-    size_t act_stride;     ///< activation blocks per row
-    float attention_scale; ///< 1 / sqrt(head_dim)
+    size_t act_stride;  ///< activation blocks per row of scratch.act
+    size_t ffn_stride;  ///< and of scratch.ffn_act
+    float attention_scale;  ///< 1 / sqrt(head_dim)
     size_t staging_bytes;  ///< bytes of the widest sixteen rows of a file
     uint64_t fingerprint;  ///< of shape and weights, for saved sessions
-    double *inv_freq;      ///< (rope_dims / 2,) radians per position
-    el_layer *layers;      ///< (config.layers,)
-    float *out_norm;       ///< (width,)
+    double *inv_freq;  ///< (rope_dims / 2,) radians per position
+    el_layer *layers;  ///< (config.layers,)
+    float *out_norm;  ///< (width,)
     el_matrix embed;
-    el_matrix head;        ///< the same tiles as `embed` when tied
+    el_matrix head;  ///< the same tiles as `embed` when tied
     el_scratch scratch;
 };
 
 struct el_session {
     el_model *model;
-    size_t context;   ///< rounded up to EL_KEY_BLOCK
+    size_t context;  ///< rounded up to EL_KEY_BLOCK
     size_t capacity;  ///< positions asked for
     size_t position;
     el_kv_type type;
     size_t half_bytes;  ///< of the keys, or of the values, of one head: context * head_dim values
-    uint8_t *kv;        ///< (layers, kv_heads, keys then values, half_bytes)
+    uint8_t *kv;  ///< (layers, kv_heads, keys then values, half_bytes)
 };
 
 /// Lays out all parts of a model one after the other. With base NULL it only counts.

@@ -108,6 +108,23 @@ el_status el_session_truncate(el_session *session, size_t length, el_error *err)
 el_status el_session_eval(el_session *session, const int32_t *ids, size_t n, size_t rows, float *logits,
                           el_error *err);
 
+/// Tokens of one session in a step of several.
+typedef struct el_segment {
+    el_session *session;  ///< no two segments of a step have the same
+    const int32_t *ids;   ///< (n,) each below the vocabulary
+    size_t n;             ///< at least 1
+    size_t rows;          ///< logits wanted for the last `rows` tokens, at most n
+} el_segment;
+
+/// Append tokens to several sessions of one model at once: weights are read once for all of them.
+///
+/// @param[in]  segments  (count,) with at most el_model_micro_batch tokens in all
+/// @param[out] logits    (sum of rows, vocab), segment after segment; may be NULL when the sum is 0
+///
+/// On an error nothing has changed in any session. Each session's bits are those it gets alone.
+el_status el_batch_eval(el_model *model, const el_segment *segments, size_t count, float *logits,
+                        el_error *err);
+
 /// Log-probability of one token per row, and the most likely token (the lowest id of equals).
 ///
 /// @param[in]  logits   (rows, vocab); overwritten with probabilities

@@ -1,0 +1,46 @@
+/* One step through the layers: what forward.c and attend.c share. */
+#ifndef EL_MODEL_STEP_H
+#define EL_MODEL_STEP_H
+
+#include "model/model.h"
+
+/// The tokens of all segments on their way through the layers, one row each.
+typedef struct el_step {
+    el_model *m;
+    const el_segment *segments;
+    size_t count;
+    size_t rows;
+    size_t logit_rows;  ///< those listed in scratch.logit_row
+    float *logits;      ///< (logit_rows, vocab)
+} el_step;
+
+/// A place in the list of attention's query rows: units are (segment, key-value head), and the rows of one
+/// are token after token, head of the group after head.
+typedef struct el_place {
+    size_t unit;
+    size_t row;
+} el_place;
+
+/// A thread's place in a step.
+typedef struct el_lane {
+    const el_step *step;
+    size_t thread;
+    size_t threads;
+    el_place from, to;  ///< its query rows
+} el_lane;
+
+/// Where a thread's share of attention begins; `thread` may be `threads`, for the end of the last.
+el_place el_attend_share(const el_step *step, size_t thread, size_t threads);
+
+/// Rotate this thread's columns [first, last) of the queries, or of the keys, of every row.
+void el_rotate(const el_lane *at, float *x, size_t heads, size_t first, size_t last);
+
+/// Write this thread's columns [first, last) of the keys, or of the values, of every row to the cache.
+void el_store_keys(const el_lane *at, size_t layer, size_t first, size_t last);
+void el_store_values(const el_lane *at, size_t layer, size_t first, size_t last);
+
+/// Attention over the cache for this thread's query rows. With `q8` the results are rounded to
+/// scratch.act too, which needs a head size that EL_BLOCK divides.
+void el_attend(const el_lane *at, size_t layer, bool q8);
+
+#endif
