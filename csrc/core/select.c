@@ -11,6 +11,9 @@ enum {
 #if EL_BUILD_AVX2
     EL_ISA_avx2,
 #endif
+#if EL_BUILD_AVXVNNI
+    EL_ISA_avxvnni,
+#endif
 #if EL_BUILD_AVX512VNNI
     EL_ISA_avx512vnni,
 #endif
@@ -28,6 +31,9 @@ static const struct {
     [EL_ISA_ref] = {"ref", 0, 0},
 #if EL_BUILD_AVX2
     [EL_ISA_avx2] = {"avx2", EL_NEEDS_AVX2, 0},
+#endif
+#if EL_BUILD_AVXVNNI
+    [EL_ISA_avxvnni] = {"avxvnni", EL_NEEDS_AVXVNNI},
 #endif
 #if EL_BUILD_AVX512VNNI
     [EL_ISA_avx512vnni] = {"avx512vnni", EL_NEEDS_AVX512VNNI, 0},

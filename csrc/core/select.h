@@ -6,6 +6,7 @@
 
 /// Features that an instruction set's kernels may use, all of them.
 #define EL_NEEDS_AVX2 (EL_CPU_AVX2 | EL_CPU_FMA | EL_CPU_F16C)
+#define EL_NEEDS_AVXVNNI (EL_NEEDS_AVX2 | EL_CPU_AVX_VNNI)
 #define EL_NEEDS_AVX512VNNI (EL_NEEDS_AVX2 | EL_CPU_AVX512 | EL_CPU_AVX512_VNNI)
 #define EL_NEEDS_AMX (EL_NEEDS_AVX512VNNI | EL_CPU_AMX_INT8)
 
