@@ -36,6 +36,7 @@ class Report:
     features: tuple[str, ...]
     isas: tuple[str, ...]
     kernels: dict[str, str]
+    kernels_few_rows: dict[str, str]  # where a product has few rows, as in a decode step
     machine: str
     seconds: float
 
@@ -43,6 +44,10 @@ class Report:
     def ok(self) -> bool:
         """Whether every check passed."""
         return all(check.ok for check in self.checks)
+
+    def _but(self, op: str) -> str:
+        few = self.kernels_few_rows[op]
+        return "" if few == self.kernels[op] else f" ({few} for few rows)"
 
     def __str__(self) -> str:
         width = max(len(op) for op in self.kernels)
@@ -55,7 +60,7 @@ class Report:
             *(f"{'ok  ' if c.ok else 'FAIL'}  {c.name}: {c.detail}" for c in self.checks),
             "",
             "kernels",
-            *(f"  {op:<{width}}  {isa}" for op, isa in self.kernels.items()),
+            *(f"  {op:<{width}}  {isa}{self._but(op)}" for op, isa in self.kernels.items()),
             "",
             f"{'All is well' if self.ok else 'SOMETHING IS WRONG'} ({self.seconds:.1f} s)",
         ]
@@ -123,4 +128,5 @@ def doctor() -> Report:
     checks.append(Check("numpy", True, np.__version__))
     machine = f"{platform.machine()}, {cpu.count()} CPUs, {platform.system()}"
     seconds = time.perf_counter() - started
-    return Report(tuple(checks), tuple(cpu.features()), isas, cpu.kernels(), machine, seconds)
+    chosen, few = cpu.kernels(), cpu.kernels(rows=1)
+    return Report(tuple(checks), tuple(cpu.features()), isas, chosen, few, machine, seconds)
