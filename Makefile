@@ -1,15 +1,16 @@
 # Everything starts here; nothing needs to be installed by hand first. See CONTRIBUTING.md.
 #   make demo     a real model answers, then a study says where in a fleet of homes it should run
 #   make test     every test, set-up included            make check   format, lint, types, layering
-#   make build    the engine in .venv, editable          make bench   speed on this machine
-#   make parity   comparisons with heavy peers           make clean   what was built, and .venv
+#   make build    the engine in .venv, editable          make bench   speed beside llama.cpp and torch
+#   make parity   numbers beside the same peers          make peers   builds them (minutes, 1.5 GB)
+#   make clean    what was built, and .venv
 SHELL := /bin/bash
 PY := .venv/bin/python
 SOURCES := setup.py pyproject.toml csrc/kernels/isas.txt $(shell find csrc -name '*.c' -o -name '*.cpp' -o -name '*.h' -o -name '*.def')
 SAN := build/sanitized
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format build weights bench parity sanitize clean
+.PHONY: help demo test check format build weights peers bench parity sanitize clean
 
 help:
 	@sed -n 's/^#  //p' Makefile
@@ -50,10 +51,14 @@ format: .venv/.deps
 sanitize: .venv/.built
 	@tools/sanitize.sh $(SAN)
 
-bench: weights
-	@$(PY) benchmarks/bench.py
+# A folder that EDGELLM_PEERS names is used as it is.
+peers:
+	@[ -n "$$EDGELLM_PEERS" ] || $(MAKE) -C benchmarks/parity peers
 
-parity: weights
+bench: weights peers
+	@$(PY) benchmarks/compare_engines.py
+
+parity: weights peers
 	@$(MAKE) -C benchmarks/parity
 
 clean:

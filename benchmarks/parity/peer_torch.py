@@ -1,6 +1,11 @@
-"""Logits of transformers for a Llama GGUF; runs in an environment with torch, transformers and gguf.
+"""transformers for a Llama GGUF; runs in an environment with torch, transformers and gguf.
 
-Usage: python peer_torch.py MODEL.gguf IDS.npy OUT.npy
+Usage: python peer_torch.py MODEL.gguf IDS.npy OUT.npy writes the logits of one sequence; without arguments
+it is behind the pipe of `serving.py`. Requests:
+
+- ``open``: model, threads, dtype ("float32" or "bfloat16"), cpus
+- ``prefill``: ids, dtype -> times of one evaluation with a new cache, logits of the last token only
+- ``memory``: -> resident bytes
 
 The weights are dequantized to float32 by the `gguf` package and computed with in float32. Nothing of
 edgellm is imported: this is the other side of a comparison.
@@ -13,6 +18,8 @@ from typing import Any
 import gguf
 import numpy as np
 import torch
+import transformers
+from serving import pin, serve, timed
 from transformers import LlamaConfig, LlamaForCausalLM
 
 
@@ -99,6 +106,36 @@ def logits(model: LlamaForCausalLM, ids: np.ndarray) -> np.ndarray:
     return np.asarray(out.logits[0].float().numpy())
 
 
+class Peer:
+    """One model per type of number, for timing."""
+
+    def __init__(self) -> None:
+        self.loaded: dict[str, tuple[str, LlamaForCausalLM]] = {}
+
+    def open(self, model: str, threads: int, dtype: str, cpus: list[int] | None = None) -> dict[str, Any]:
+        """Load a model as transformers runs it by default: its own fused attention, a cache that is kept."""
+        pin(cpus)
+        torch.set_num_threads(threads)
+        if self.loaded.get(dtype, ("",))[0] != model:
+            made = load(Path(model)).to(getattr(torch, dtype))
+            made.set_attn_implementation("sdpa")
+            self.loaded[dtype] = (model, made)
+        return {"version": torch.__version__, "transformers": transformers.__version__}
+
+    def prefill(self, ids: list[int], dtype: str) -> dict[str, float]:
+        """Time one evaluation of a prompt."""
+        row, model = torch.tensor([ids]), self.loaded[dtype][1]
+
+        def work() -> None:
+            model(row, use_cache=True, logits_to_keep=1)
+
+        with torch.inference_mode():
+            return timed(work)
+
+
 if __name__ == "__main__":
-    source, ids_path, out_path = sys.argv[1:]
-    np.save(out_path, logits(load(Path(source)), np.load(ids_path)))
+    if len(sys.argv) == 1:
+        serve(Peer())
+    else:
+        source, ids_path, out_path = sys.argv[1:]
+        np.save(out_path, logits(load(Path(source)), np.load(ids_path)))
