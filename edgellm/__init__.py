@@ -11,6 +11,7 @@ from typing import Any
 
 from edgellm import _core
 from edgellm._core import ContextError, EdgellmError, FormatError, Tokenizer
+from edgellm.batch import Batch
 from edgellm.generation import ChatCompletion, Completion, Timings
 from edgellm.model import Model, load
 from edgellm.session import Session
@@ -20,6 +21,7 @@ __version__ = "0.1.0"
 __numerics__ = _core.NUMERICS
 
 __all__ = [
+    "Batch",
     "ChatCompletion",
     "Completion",
     "ContextError",

@@ -46,6 +46,7 @@ int el_py_add_quant(PyObject *module);
 int el_py_add_gguf(PyObject *module);
 int el_py_add_tokenizer(PyObject *module);
 int el_py_add_model(PyObject *module);
+int el_py_add_batch(PyObject *module);
 int el_py_add_sampler(PyObject *module);
 int el_py_add_cpu(PyObject *module);
 int el_py_add_ops(PyObject *module);

@@ -323,7 +323,14 @@ static PyMethodDef session_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+static PyObject *session_get_model(PyObject *op, void *Py_UNUSED(closure))
+{
+    PyObject *model = ((el_py_session *)op)->model;
+    return Py_NewRef(model != NULL ? model : Py_None);
+}
+
 static PyGetSetDef session_getset[] = {
+    {"model", session_get_model, NULL, "The model it belongs to.", NULL},
     {"position", session_get_position, NULL, "Tokens held.", NULL},
     {"context", session_get_context, NULL, "Tokens that fit.", NULL},
     {NULL, NULL, NULL, NULL, NULL},

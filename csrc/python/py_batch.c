@@ -1,0 +1,258 @@
+/* edgellm._core.batch_eval: one call for several sessions of a model. edgellm.Batch is its front door. */
+#include "py_edgellm.h"
+
+#include <stdlib.h>
+
+#include "py_model.h"
+
+/// What one session of a call appends. A member with no tokens pauses: its session is not touched.
+typedef struct el_py_member {
+    el_py_session *session;
+    int32_t *ids;  ///< owned
+    size_t n;
+    size_t start;  ///< position before the call
+    size_t index;  ///< in the caller's list, for messages
+} el_py_member;
+
+typedef struct el_py_batch {
+    el_py_model *model;
+    size_t count;
+    el_py_member *members;   ///< (count,) in the caller's order
+    el_py_member **locked;   ///< (count,) those with tokens, by address of their session
+    size_t n_locked;
+    el_segment *segments;    ///< (count,)
+    size_t rows;             ///< of logits
+    bool all;
+} el_py_batch;
+
+static void batch_free(el_py_batch *b)
+{
+    for (size_t i = 0; b->members != NULL && i < b->count; i++) PyMem_Free(b->members[i].ids);
+    PyMem_Free(b->members);
+    PyMem_Free(b->locked);
+    PyMem_Free(b->segments);
+}
+
+static int by_session(const void *a, const void *b)
+{
+    const uintptr_t x = (uintptr_t)(*(el_py_member *const *)a)->session;
+    const uintptr_t y = (uintptr_t)(*(el_py_member *const *)b)->session;
+    return (x > y) - (x < y);
+}
+
+static int take_member(el_py_batch *b, el_pystate *st, size_t i, PyObject *session, PyObject *ids)
+{
+    char name[32];
+    (void)snprintf(name, sizeof name, "ids[%zu]", i);
+    if (!PyObject_TypeCheck(session, (PyTypeObject *)st->session_type) ||
+        ((el_py_session *)session)->model != (PyObject *)b->model) {
+        PyErr_Format(PyExc_ValueError, "batch: member %zu is no session of this model", i);
+        return -1;
+    }
+    el_py_member *m = &b->members[i];
+    *m = (el_py_member){.session = (el_py_session *)session, .index = i};
+    if (el_py_ids(ids, name, b->model->config.vocab, &m->ids, &m->n) < 0) return -1;
+    if (m->n > 0) b->locked[b->n_locked++] = m;
+    b->rows += b->all ? m->n : m->n > 0;
+    return 0;
+}
+
+/// Copy what the caller gave. `sessions` and `ids` are tuples of the same length.
+static int take_members(el_py_batch *b, el_pystate *st, PyObject *sessions, PyObject *ids)
+{
+    b->count = (size_t)PyTuple_Size(sessions);
+    if ((size_t)PyTuple_Size(ids) != b->count) {
+        PyErr_Format(PyExc_ValueError, "batch: %zd lists of tokens for %zu sessions", PyTuple_Size(ids),
+                     b->count);
+        return -1;
+    }
+    b->members = PyMem_Calloc(b->count + 1, sizeof *b->members);
+    b->locked = PyMem_Calloc(b->count + 1, sizeof *b->locked);
+    b->segments = PyMem_Calloc(b->count + 1, sizeof *b->segments);
+    if (b->members == NULL || b->locked == NULL || b->segments == NULL) {
+        (void)PyErr_NoMemory();
+        return -1;
+    }
+    for (size_t i = 0; i < b->count; i++) {
+        if (take_member(b, st, i, PyTuple_GetItem(sessions, (Py_ssize_t)i),
+                        PyTuple_GetItem(ids, (Py_ssize_t)i)) < 0) {
+            return -1;
+        }
+    }
+    qsort(b->locked, b->n_locked, sizeof(el_py_member *), by_session);
+    for (size_t i = 1; i < b->n_locked; i++) {
+        if (b->locked[i - 1]->session == b->locked[i]->session) {
+            PyErr_Format(PyExc_ValueError, "batch: members %zu and %zu are the same session",
+                         b->locked[i - 1]->index, b->locked[i]->index);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static void unlock_sessions(const el_py_batch *b)
+{
+    for (size_t i = b->n_locked; i > 0; i--) pthread_mutex_unlock(&b->locked[i - 1]->session->mutex);
+}
+
+/// Take all sessions, in the order of their addresses so that two batches cannot wait for each other, and
+/// then the model. False with an exception set; then nothing is held.
+static bool enter(el_py_batch *b)
+{
+    Py_BEGIN_ALLOW_THREADS
+        for (size_t i = 0; i < b->n_locked; i++) pthread_mutex_lock(&b->locked[i]->session->mutex);
+    Py_END_ALLOW_THREADS
+    if (el_py_model_enter(b->model, "batch")) {
+        for (size_t i = 0; i < b->n_locked; i++)
+            b->locked[i]->start = el_session_position(b->locked[i]->session->session);
+        return true;
+    }
+    unlock_sessions(b);
+    return false;
+}
+
+/// Every member's tokens fit in its context.
+static int check_fit(const el_py_batch *b, el_pystate *st)
+{
+    for (size_t i = 0; i < b->count; i++) {
+        const el_py_member *m = &b->members[i];
+        const size_t context = el_session_context(m->session->session);
+        if (m->n == 0 || m->n <= context - m->start) continue;
+        PyErr_Format(st->context_error,
+                     "batch: member %zu: %zu tokens do not fit: %zu of the context's %zu are used", i, m->n,
+                     m->start, context);
+        return -1;
+    }
+    return 0;
+}
+
+static void go_back(const el_py_batch *b)
+{
+    for (size_t i = 0; i < b->n_locked; i++) {
+        (void)el_session_truncate(b->locked[i]->session->session, b->locked[i]->start, NULL);
+    }
+}
+
+/// Cut the next micro-batch from the members' tokens, one member after the other. `at` is the member
+/// and `used` what has been taken of its tokens; both move on.
+static size_t next_segments(const el_py_batch *b, size_t room, size_t *at, size_t *used, size_t *rows)
+{
+    size_t count = 0;
+    *rows = 0;
+    while (*at < b->count && room > 0) {
+        const el_py_member *m = &b->members[*at];
+        const size_t left = m->n - *used, n = left < room ? left : room;
+        if (n > 0) {
+            const size_t wanted = b->all ? n : n == left;
+            b->segments[count++] = (el_segment){m->session->session, m->ids + *used, n, wanted};
+            *rows += wanted;
+            *used += n;
+            room -= n;
+        }
+        if (*used == m->n) {
+            *at += 1;
+            *used = 0;
+        }
+    }
+    return count;
+}
+
+/// Let others use the model and look at signals; the sessions stay ours. 1 to go on, 0 when a handler
+/// raised, -1 when the model was closed meanwhile (then it is not held).
+static int pause_between(const el_py_batch *b)
+{
+    PyObject *type, *value, *trace;
+    el_py_model_leave(b->model);
+    const bool interrupted = PyErr_CheckSignals() != 0;
+    PyErr_Fetch(&type, &value, &trace);
+    if (!el_py_model_enter(b->model, "batch")) {
+        Py_XDECREF(type);
+        Py_XDECREF(value);
+        Py_XDECREF(trace);
+        return -1;
+    }
+    PyErr_Restore(type, value, trace);
+    return interrupted ? 0 : 1;
+}
+
+/// Everything is entered and, at the end, left. On failure every position is what it was.
+static int evaluate(el_py_batch *b, el_pystate *st, float *logits)
+{
+    const size_t vocab = b->model->config.vocab, most = el_model_micro_batch(b->model->model);
+    size_t at = 0, used = 0, rows = 0;
+    el_error err = {{0}};
+    el_status status = EL_OK;
+    int go_on = 1;
+
+    while (status == EL_OK && go_on == 1) {
+        const size_t count = next_segments(b, most, &at, &used, &rows);
+        if (count == 0) break;
+        Py_BEGIN_ALLOW_THREADS
+            status = el_batch_eval(b->model->model, b->segments, count, logits, &err);
+        Py_END_ALLOW_THREADS
+        logits += rows * vocab;
+        if (status == EL_OK && at < b->count) go_on = pause_between(b);
+    }
+    if (status != EL_OK || go_on != 1) go_back(b);
+    if (go_on != -1) el_py_model_leave(b->model);
+    unlock_sessions(b);
+    if (status != EL_OK) (void)el_py_raise(st, status, &err, "batch");
+    return status == EL_OK && go_on == 1 ? 0 : -1;
+}
+
+/// One array per member, a view of `logits`; None for a member that paused.
+static PyObject *views(const el_py_batch *b, PyObject *logits)
+{
+    PyObject *list = PyList_New((Py_ssize_t)b->count);
+    Py_ssize_t row = 0;
+    for (size_t i = 0; list != NULL && i < b->count; i++) {
+        const Py_ssize_t n = (Py_ssize_t)b->members[i].n;
+        PyObject *view = Py_None;
+        if (n == 0) {
+            Py_INCREF(view);
+        } else if (b->all) {
+            view = PySequence_GetSlice(logits, row, row + n);
+        } else {
+            view = PySequence_GetItem(logits, row);
+        }
+        row += b->all ? n : n > 0;
+        if (view == NULL || PyList_SetItem(list, (Py_ssize_t)i, view) < 0) Py_CLEAR(list);
+    }
+    return list;
+}
+
+static PyObject *batch_eval(PyObject *module, PyObject *args)
+{
+    el_pystate *st = el_py_state(module);
+    PyObject *model = NULL, *sessions = NULL, *ids = NULL, *logits = NULL, *list = NULL;
+    int all = 0;
+    if (!PyArg_ParseTuple(args, "O!O!O!p:batch_eval", st->model_type, &model, &PyTuple_Type, &sessions,
+                          &PyTuple_Type, &ids, &all)) {
+        return NULL;
+    }
+    el_py_batch b = {.model = (el_py_model *)model, .all = all != 0};
+    if (take_members(&b, st, sessions, ids) < 0 || !enter(&b)) goto done;
+
+    // The caller's tuple keeps the sessions alive.
+    const npy_intp dims[2] = {(npy_intp)b.rows, b.model->config.vocab};
+    if (check_fit(&b, st) == 0) logits = PyArray_SimpleNew(2, dims, NPY_FLOAT32);
+    if (logits == NULL) {
+        el_py_model_leave(b.model);
+        unlock_sessions(&b);
+        goto done;
+    }
+    if (evaluate(&b, st, PyArray_DATA((PyArrayObject *)logits)) == 0) list = views(&b, logits);
+
+done:
+    Py_XDECREF(logits);
+    batch_free(&b);
+    return list;
+}
+
+static PyMethodDef batch_functions[] = {
+    {"batch_eval", batch_eval, METH_VARARGS,
+     "batch_eval(model, sessions, ids, all) -> list: append tokens to several sessions at once."},
+    {NULL, NULL, 0, NULL},
+};
+
+int el_py_add_batch(PyObject *module) { return PyModule_AddFunctions(module, batch_functions); }
