@@ -149,7 +149,21 @@ def layout(type: str) -> str:
     return LAYOUTS[_core.testing_pack_sizes(TYPES[type].number, 256)[0]]
 
 
-def pack(type: str, k: int, rows: npt.NDArray[np.uint8]) -> U8:
+def interleave(
+    isa: str, x: U8, row_bytes: int, rows: int, blocks: int, words: int, x_step: int, flip: int, spare: int
+) -> U8:
+    """Interleave words of `rows` rows of x; `spare` bytes, which stay 0xFF, lie between the blocks of y."""
+    y = guarded(blocks * (words * 64 + spare), np.uint8)
+    call(
+        "interleave",
+        isa,
+        (rows, blocks, words, row_bytes, x_step, flip, words * 64 + spare),
+        (put(x, np.uint8), y),
+    )
+    return y
+
+
+def pack(type: str, k: int, rows: npt.NDArray[np.uint8], isa: str = "ref") -> U8:
     """Pack rows of a GGUF type, (n, bytes of a row), into tiles in guarded memory."""
     number = TYPES[type].number
     n = rows.shape[0]
@@ -158,7 +172,8 @@ def pack(type: str, k: int, rows: npt.NDArray[np.uint8]) -> U8:
     tiles = guarded((-(-n // LANES), size), np.uint8)
     for tile in range(tiles.shape[0]):
         part = np.ascontiguousarray(rows[tile * LANES : (tile + 1) * LANES])
-        _core.testing_pack_tile(number, part.shape[0], k, part.data, tiles[tile].data)
+        by = selected(isa)["interleave"]
+        _core.testing_pack_tile(by, number, part.shape[0], k, put(part, np.uint8).data, tiles[tile].data)
     return tiles
 
 

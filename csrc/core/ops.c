@@ -56,7 +56,7 @@ el_status el_ops_matmul(size_t isa, uint32_t type, size_t m, size_t n, size_t k,
     const uint8_t *src = w;
     for (size_t row = 0; row < n; row += EL_LANES, src += EL_LANES * row_bytes) {
         const size_t rows = n - row < EL_LANES ? n - row : EL_LANES;
-        el_pack_tile(type, rows, k, src, tile);
+        el_pack_tile_by(kernels.interleave, type, rows, k, src, tile);
         if (quantized) {
             el_kernels_gemm_q8(&kernels, layout)(m, rows, k, tile, acts, k / EL_BLOCK, y + row, n);
         } else {

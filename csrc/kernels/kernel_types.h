@@ -37,6 +37,19 @@ typedef void el_gemm_q8_fn(size_t m, size_t n, size_t k, const uint8_t *w, const
 typedef void el_gemm_f32_fn(size_t m, size_t n, size_t k, const uint8_t *w, const float *x, size_t x_stride,
                             float *y, size_t y_stride);
 
+/// Interleave words of 4 bytes of EL_LANES rows, as packed tiles are.
+///
+/// Word i of block b of row r goes to y + b * y_step + (i * EL_LANES + r) * 4, xor `flip`.
+///
+/// @param[in]  rows       rows of x, 1 to EL_LANES; the last one fills the lanes that are missing
+/// @param[in]  blocks     blocks of a row
+/// @param[in]  words      words of a block
+/// @param[in]  x          word i of block b of row r is at x + r * row_bytes + b * x_step + i * 4
+/// @param[in]  flip       exclusive or with every word
+/// @param[out] y          blocks of words * EL_LANES words, y_step bytes apart
+typedef void el_interleave_fn(size_t rows, size_t blocks, size_t words, const uint8_t *x, size_t row_bytes,
+                              size_t x_step, uint32_t flip, uint8_t *y, size_t y_step);
+
 /// y = x / sqrt(mean(x^2) + eps) * w. n is any positive number; y may be x.
 /// Sixteen partial sums (element i into sum i mod 16), then the fixed tree.
 typedef void el_rms_norm_fn(size_t n, const float *x, const float *w, float eps, float *y);

@@ -52,7 +52,7 @@ static void pack_tiles(void *arg, size_t thread, size_t threads)
             return;
         }
         uint8_t *packed = m->tiles + tile * m->tile_bytes;
-        el_pack_tile(m->type, rows, m->k, staging, packed);
+        el_pack_tile_by(job->model->kernels.interleave, m->type, rows, m->k, staging, packed);
         // A sample is enough to tell models apart; a full hash would cost as much as packing.
         const size_t sample = m->tile_bytes < 256 ? m->tile_bytes : 256;
         atomic_fetch_add(&job->hash, hash_bytes(tile + 1, packed, sample));

@@ -12,7 +12,7 @@
 #include "kernels/el_pack.h"
 #include "kernels/kernels.h"
 
-enum { MAX_SIZES = 5, MAX_BUFFERS = 6 };
+enum { MAX_SIZES = 7, MAX_BUFFERS = 6 };
 
 typedef void any_fn(void);
 
@@ -55,6 +55,8 @@ static int call_kernel(const char *op, const call *c)
         call_matrix(op, c);
     else if (strcmp(op, "quantize_act_q8") == 0)
         ((el_quantize_act_q8_fn *)c->fn)(n[0], p[0], p[1]);
+    else if (strcmp(op, "interleave") == 0)
+        ((el_interleave_fn *)c->fn)(n[0], n[1], n[2], p[0], n[3], n[4], (uint32_t)n[5], p[1], n[6]);
     else if (strcmp(op, "rms_norm") == 0)
         ((el_rms_norm_fn *)c->fn)(n[0], p[0], p[1], c->scalar, p[2]);
     else if (strcmp(op, "layer_norm") == 0)
@@ -144,17 +146,20 @@ static PyObject *testing_kernel_list(PyObject *module, PyObject *unused)
     return out;
 }
 
-// pack_tile(type, rows, k, src, tile) and unpack_lane(type, k, tile, lane, y)
+// pack_tile(isa, type, rows, k, src, tile) and unpack_lane(type, k, tile, lane, y)
 static PyObject *testing_pack_tile(PyObject *module, PyObject *args)
 {
     (void)module;
     unsigned type;
     Py_ssize_t rows, k;
     Py_buffer src, tile;
-    if (!PyArg_ParseTuple(args, "Inny*w*:pack_tile", &type, &rows, &k, &src, &tile)) return NULL;
-    el_pack_tile(type, (size_t)rows, (size_t)k, src.buf, tile.buf);
+    const char *isa;
+    if (!PyArg_ParseTuple(args, "sInny*w*:pack_tile", &isa, &type, &rows, &k, &src, &tile)) return NULL;
+    el_interleave_fn *interleave = (el_interleave_fn *)find_kernel("interleave", isa);
+    if (interleave != NULL) el_pack_tile_by(interleave, type, (size_t)rows, (size_t)k, src.buf, tile.buf);
     PyBuffer_Release(&src);
     PyBuffer_Release(&tile);
+    if (interleave == NULL) return PyErr_Format(PyExc_KeyError, "no kernel interleave__%s", isa);
     return Py_NewRef(Py_None);
 }
 

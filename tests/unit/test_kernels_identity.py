@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgellm import _core, _testing, cpu
-from tests.unit.kernel_cases import FILLS, ISAS, SIZES, TYPE_NAMES, fill, random_rows, same_bits
+from edgellm.quant import TYPES
+from tests.unit.kernel_cases import FILLS, ISAS, SIZES, TYPE_NAMES, fill, random_rows, row_bytes, same_bits
 
 pytestmark = pytest.mark.parametrize("isa", ISAS) if ISAS else pytest.mark.skip("this machine runs ref alone")
 
@@ -89,8 +90,28 @@ def test_float16_conversions_have_the_bits_of_ref(isa, kind):
         assert _testing.to_f32(isa, half).tobytes() == _testing.to_f32("ref", half).tobytes()
 
 
+@pytest.mark.parametrize("words", [0, 1, 2, 3, 4, 5, 6, 7, 8, 13])
+@pytest.mark.parametrize("rows", [1, 2, 7, 15, 16])
+def test_interleave_has_the_bytes_of_ref(isa, rows, words):
+    for blocks, gap, spare in [(1, 0, 0), (3, 2, 0), (5, 6, 64)]:
+        step = words * 4 + gap
+        x = np.random.default_rng(words).integers(0, 256, rows * blocks * step - gap, np.uint8)
+        size = (blocks * step, rows, blocks, words, step, 0x80402010, spare)
+        got = _testing.interleave(isa, x, *size)
+        assert got.tobytes() == _testing.interleave("ref", x, *size).tobytes(), (blocks, gap)
+
+
 @pytest.mark.parametrize("type_name", TYPE_NAMES)
-@pytest.mark.parametrize("m", [0, 1, 2, 7, 8, 9, 31])
+@pytest.mark.parametrize("rows", [1, 5, 16, 18])
+def test_packed_tiles_have_the_bytes_of_ref(isa, type_name, rows):
+    for k in {1: (1, 33, 256), 32: (32, 96, 768), 256: (256, 768)}[TYPES[type_name].block_values]:
+        raw = np.random.default_rng(k).integers(0, 256, (rows, row_bytes(type_name, k)), np.uint8)
+        got = _testing.pack(type_name, k, raw, isa)
+        assert got.tobytes() == _testing.pack(type_name, k, raw).tobytes(), k
+
+
+@pytest.mark.parametrize("type_name", TYPE_NAMES)
+@pytest.mark.parametrize("m", [0, 1, 2, 3, 4, 5, 7, 8, 9, 12, 13, 16, 17, 33])
 def test_gemm_has_the_bits_of_ref(isa, type_name, m):
     for n, k in [(1, 256), (16, 256), (33, 512)]:
         tiles = _testing.pack(type_name, k, random_rows(type_name, n, k))
@@ -181,6 +202,7 @@ def test_gemm_of_a_row_does_not_depend_on_the_others(isa, m, cut, n, blocks):
 def test_every_kernel_of_the_isa_is_tested_here(isa):
     tested = {
         "quantize_act_q8",
+        "interleave",
         "silu",
         "gelu",
         "gelu_tanh",
