@@ -101,7 +101,8 @@ class Model:
             If `context` is outside what the model was trained for, or `kv` is unknown.
         """
         parts = self._core.plan(self._default_context() if context is None else context, self._kv_number(kv))
-        return Plan(**{f"{name}_bytes": size for name, size in parts.items()})
+        own = 0 if parts["image"] else self.tokenizer.memory_bytes
+        return Plan(**{f"{name}_bytes": size for name, size in parts.items()}, tokenizer_bytes=own)
 
     def session(self, context: int | None = None, kv: str | None = None) -> Session:
         """Start a conversation with an empty cache.
@@ -335,7 +336,7 @@ def load(
     Parameters
     ----------
     path : str or path
-        A GGUF file of the Llama family.
+        A GGUF file of the Llama family, or an edge image (`edgellm.convert`).
     threads : int, optional
         Threads to use; by default all that this process may run on.
     isa : str, optional
@@ -345,9 +346,14 @@ def load(
     max_bytes : int, optional
         Refuse a model, or later a session, whose plan passes this many bytes.
     resident : bool
-        Weights read from a GGUF are always resident, so that True changes nothing.
-    verify, min_version
-        For signed edge images, which this version does not read: anything but None is refused.
+        Copy an edge image into memory of its own, in huge pages, rather than use it from a map. It loads
+        slower, decodes faster, and does not mind if the file is truncated later. Weights read from a GGUF
+        are always resident.
+    verify : path-like, bytes or Ed25519PublicKey, optional
+        Public key (a PEM file, 32 bytes, or a key of `cryptography`): the image's signature and the hash of
+        every part are checked before anything of it is used.
+    min_version : int, optional
+        Refuse an image of an older version.
 
     Returns
     -------
@@ -356,9 +362,12 @@ def load(
     Raises
     ------
     FormatError
-        If the file is malformed, or of an architecture or type that we do not have.
+        If the file is malformed, or of an architecture or type that we do not have; if an image is for
+        another machine, older than `min_version`, or not what `verify` asks for.
     ValueError
         If an argument is out of range, or this machine cannot run `isa`.
+    ImportError
+        If `verify` is given and the package `cryptography` is not installed (the extra ``verify``).
     MemoryError
         If the plan passes `max_bytes`, or memory is refused.
     OSError
@@ -366,17 +375,42 @@ def load(
 
     Notes
     -----
-    The file is copied while it is packed and is not needed afterwards.
+    A GGUF is copied while it is packed and is not needed afterwards. An edge image is used where it lies: if
+    another program truncates the file meanwhile, the system kills the process that reads beyond its end
+    (SIGBUS), and bytes changed after `verify` are not seen. Replace images by renaming a new file over them,
+    as `convert` does, or load with ``resident=True``.
     """
-    del exact, resident  # see above: nothing depends on them for a GGUF
-    if verify is not None or min_version is not None:
-        raise ValueError("load: verify and min_version are for edge images; a GGUF carries no signature")
+    del exact
     if max_bytes is not None and max_bytes <= 0:
         raise ValueError(f"load: max_bytes must be positive, got {max_bytes}")
+    name = os.fspath(path)
     count = cpu.count() if threads is None else threads
     try:
-        core = _core.Model(os.fspath(path), count, isa, MICRO_BATCH, max_bytes or 0)
+        image = _core.edge_open(name, resident)
+        if image is None and (verify is not None or min_version is not None):
+            raise _core.FormatError(
+                f"load: {name}: no edge image, so without the signature and version asked for"
+            )
+        if image is not None:
+            _admit(image, name, verify, min_version)
+        core = _core.Model(name if image is None else image, count, isa, MICRO_BATCH, max_bytes or 0)
     except OSError:
-        os.stat(path)  # FileNotFoundError and its like, where that is what was wrong
+        os.stat(name)  # FileNotFoundError and its like, where that is what was wrong
         raise
-    return Model(core, os.fspath(path), count, max_bytes)
+    model = Model(core, name, count, max_bytes)
+    needed = model.plan(context=1).model_bytes  # now with the tokenizer, whose size the file does not state
+    if max_bytes is not None and needed > max_bytes:
+        model.close()
+        raise MemoryError(f"load: the model needs {needed} bytes, max_bytes is {max_bytes}")
+    return model
+
+
+def _admit(image: _core.EdgeImage, name: str, verify: object, min_version: int | None) -> None:
+    """Refuse an image whose origin or version is not what the caller asked for."""
+    version = image.facts["version"]
+    if verify is not None:
+        from edgellm._signing import check_image
+
+        check_image(image, verify, name)
+    if min_version is not None and version < min_version:
+        raise _core.FormatError(f"load: {name}: version {version} is older than {min_version}")

@@ -45,11 +45,14 @@ class Plan:
     tables_bytes: int
     kv_bytes: int
     session_bytes: int
+    image_bytes: int = 0  # of an edge image used in place: weights, tokenizer and the rest of the file
+    tokenizer_bytes: int = 0  # where it is not in the image
 
     @property
     def model_bytes(self) -> int:
-        """What `load` allocates, once, for all sessions."""
-        return self.weights_bytes + self.scratch_bytes + self.tables_bytes
+        """What `load` takes, once, for all sessions."""
+        own = self.weights_bytes + self.scratch_bytes + self.tables_bytes + self.tokenizer_bytes
+        return own + self.image_bytes
 
     @property
     def total_bytes(self) -> int:

@@ -3,9 +3,7 @@
 #include <string.h>
 
 #include "core/error.h"
-#include "edgellm/model.h"
-
-enum { EL_MAX_LAYERS = 1024, EL_MAX_EXTENT = 1 << 20, EL_MAX_VOCAB = 1 << 24, EL_MAX_CONTEXT = 1 << 24 };
+#include "model/model.h"
 
 static el_status get_u32(const el_gguf *g, const char *arch, const char *field, uint32_t min, uint32_t max,
                          uint32_t *out, el_error *err)
@@ -71,7 +69,7 @@ static el_status read_rope(el_config *c, const el_gguf *g, const char *arch, el_
 
 static el_status read_attention(el_config *c, const el_gguf *g, const char *arch, el_error *err)
 {
-    el_status st = get_u32(g, arch, "attention.head_count", 1, 4096, &c->heads, err);
+    el_status st = get_u32(g, arch, "attention.head_count", 1, EL_MAX_HEADS, &c->heads, err);
     if (st != EL_OK) return st;
     c->kv_heads = c->heads;
     st = get_u32_or(g, arch, "attention.head_count_kv", 1, c->heads, &c->kv_heads, err);
@@ -90,7 +88,7 @@ static el_status read_attention(el_config *c, const el_gguf *g, const char *arch
         return el_fail(err, EL_ERR_UNSUPPORTED, "keys of %u and values of %u per head are not supported",
                        c->head_dim, value_length);
     }
-    if (c->head_dim == 0 || c->head_dim % 8 != 0 || c->head_dim > 256) {
+    if (c->head_dim == 0 || c->head_dim % 8 != 0 || c->head_dim > EL_MAX_HEAD_DIM) {
         return el_fail(err, EL_ERR_UNSUPPORTED, "head size %u is not supported (a multiple of 8 up to 256)",
                        c->head_dim);
     }

@@ -27,6 +27,8 @@ static void *take(el_cursor *at, uint64_t count, uint64_t size)
 
 typedef struct el_placing {
     const el_gguf *gguf;
+    const el_edge *edge;  ///< instead of a GGUF
+    uint64_t edge_next;   ///< where its next tensor starts
     el_cursor at;
     size_t visited;          ///< tensors used, to find files with tensors that nobody reads
     uint64_t staging_bytes;  ///< widest EL_LANES rows of the file
@@ -63,6 +65,8 @@ static el_status place_matrix(const el_gguf_tensor *t, const el_part *part, el_p
 static el_status place(void *arg, const el_part *part, el_error *err)
 {
     el_placing *p = arg;
+    if (p->edge != NULL) return el_edge_place(p->edge, p->visited++, part, &p->edge_next, err);
+
     const el_gguf_tensor *t = el_gguf_tensor_find(p->gguf, part->name);
     if (t == NULL) return el_fail(err, EL_ERR_FORMAT, "tensor %s is missing", part->name);
     if (t->shape[0] != part->k || t->shape[1] != part->n || t->shape[2] != 1 || t->shape[3] != 1) {
@@ -124,6 +128,11 @@ static bool is_known_extra(const el_gguf_tensor *t)
 /// Every tensor of the file must be one that is used: a bias that nobody adds is a wrong answer.
 static el_status check_unused(const el_placing *p, const el_config *c, el_error *err)
 {
+    if (p->edge != NULL) {
+        if (p->visited == p->edge->n_tensors && p->edge_next == p->edge->bytes) return EL_OK;
+        return el_fail(err, EL_ERR_FORMAT, "the image has %zu tensors, of which %s uses %zu",
+                       p->edge->n_tensors, c->architecture, p->visited);
+    }
     size_t extra = 0;
     for (size_t i = 0; i < p->gguf->n_tensors; i++) extra += is_known_extra(&p->gguf->tensors[i]);
     if (p->visited + extra == p->gguf->n_tensors) return EL_OK;
@@ -174,25 +183,33 @@ static void place_scratch(el_model *m, size_t threads, el_cursor *at)
     s->offset = take(at, rows * group, sizeof(size_t));
     s->last = take(at, rows * group, sizeof(size_t));
 
-    const uint64_t staging = threads * (uint64_t)el_round_up(m->staging_bytes, EL_ALIGN);
+    m->staging_bytes = el_round_up(m->staging_bytes, EL_ALIGN);
+    const uint64_t staging = threads * (uint64_t)m->staging_bytes;
     if (at->used - begin < staging) (void)take(at, staging - (at->used - begin), 1);
+
+    // what the scratch holds anyway lets a thread read more at once
+    const uint64_t share = (at->used - begin) / threads / EL_ALIGN * EL_ALIGN;
+    const uint64_t most = share < EL_READ_BYTES ? share : EL_READ_BYTES;
+    if (most > m->staging_bytes) m->staging_bytes = (size_t)most;
 }
 
-el_status el_model_layout(el_model *m, const el_gguf *gguf, size_t threads, uint8_t *base, el_plan *plan,
-                          el_error *err)
+el_status el_model_layout(el_model *m, const el_gguf *gguf, const el_edge *edge, size_t threads,
+                          uint8_t *base, el_plan *plan, el_error *err)
 {
     const el_config *c = &m->config;
-    el_placing p = {.gguf = gguf, .at = {.base = base}};
+    el_placing p = {.gguf = gguf, .edge = edge, .at = {.base = base}};
+    if (edge != NULL) p.edge_next = edge->sections[EL_EDGE_WEIGHTS].offset;
 
     (void)take(&p.at, 1, sizeof *m);  // el_model_init puts the model itself first
     m->layers = take(&p.at, c->layers, sizeof *m->layers);
-    m->inv_freq = take(&p.at, c->rope_dims / 2, sizeof *m->inv_freq);
+    m->inv_freq = edge != NULL ? edge->inv_freq : take(&p.at, c->rope_dims / 2, sizeof *m->inv_freq);
     plan->tables = p.at.used;
 
     const el_status st = el_model_visit(m, place, &p, err);
     if (st != EL_OK) return st;
     if (c->tied) m->head = m->embed;
     plan->weights = p.at.used - plan->tables;
+    plan->image = edge != NULL ? edge->bytes : 0;
     m->staging_bytes = (size_t)p.staging_bytes;
 
     place_scratch(m, threads, &p.at);

@@ -4,6 +4,7 @@
 
 #include "core/pool.h"
 #include "core/select.h"
+#include "edgellm/edge.h"
 #include "edgellm/model.h"
 #include "kernels/el_pack.h"
 
@@ -12,6 +13,19 @@ enum { EL_ALIGN = 64, EL_MAX_MICRO_BATCH = 512, EL_MAX_HEAD_DIM = 256 };
 /// The gated part of the feed-forward is done in panels of columns; EL_PANEL_TILES for a whole micro-batch,
 /// more for fewer rows. Shares of threads end with a block of activations.
 enum { EL_PANEL_TILES = 4, EL_PANEL_GRAIN = EL_BLOCK / EL_LANES };
+
+/// Bytes of a file that a loading thread reads at once: enough that the call costs nothing beside the copy,
+/// little enough to stay in L2.
+enum { EL_READ_BYTES = 1 << 17 };
+
+/// The largest shape that is taken from a file.
+enum {
+    EL_MAX_LAYERS = 1024,
+    EL_MAX_EXTENT = 1 << 20,
+    EL_MAX_VOCAB = 1 << 24,
+    EL_MAX_CONTEXT = 1 << 24,
+    EL_MAX_HEADS = 4096
+};
 
 /// A packed weight matrix: n rows (outputs) of k values.
 typedef struct el_matrix {
@@ -65,9 +79,9 @@ struct el_model {
     size_t act_stride;  ///< activation blocks per row of scratch.act
     size_t ffn_stride;  ///< and of scratch.ffn_act
     float attention_scale;  ///< 1 / sqrt(head_dim)
-    size_t staging_bytes;  ///< bytes of the widest sixteen rows of a file
+    size_t staging_bytes;  ///< of one loading thread; at least the widest sixteen rows of the file
     uint64_t fingerprint;  ///< of shape and weights, for saved sessions
-    double *inv_freq;  ///< (rope_dims / 2,) radians per position
+    const double *inv_freq;  ///< (rope_dims / 2,) radians per position
     el_layer *layers;  ///< (config.layers,)
     float *out_norm;  ///< (width,)
     el_matrix embed;
@@ -87,12 +101,27 @@ struct el_session {
 
 /// Lays out all parts of a model one after the other. With base NULL it only counts.
 /// On the second pass the pointers of `model` are set. docs: plan and load use this one
-/// function, so that what was planned is what is used.
-el_status el_model_layout(el_model *model, const el_gguf *gguf, size_t threads, uint8_t *base, el_plan *plan,
-                          el_error *err);
+/// function, so that what was planned is what is used. One of gguf and edge is set; the weights
+/// of an edge image stay where they are.
+el_status el_model_layout(el_model *model, const el_gguf *gguf, const el_edge *edge, size_t threads,
+                          uint8_t *base, el_plan *plan, el_error *err);
 
-/// Read and pack every tensor of a model whose layout is done.
-el_status el_weights_load(el_model *model, const el_gguf *gguf, const el_source *source, el_error *err);
+/// Read and pack every tensor of a model whose layout is done, in `bytes` of memory that start with it;
+/// meanwhile build the tokenizer where `tokenizer` is not NULL.
+el_status el_weights_load(el_model *model, const el_gguf *gguf, const el_source *source,
+                          el_tokenizer **tokenizer, uint64_t bytes, el_error *err);
+
+/// Frequencies of RoPE, divided by the file's factors where it has them: (rope_dims / 2,).
+el_status el_rope_load(const el_config *config, const el_gguf *gguf, const el_source *source,
+                       double *inv_freq, el_error *err);
+
+/// Whether positions times f stay where el_sincos is defined; false for NaN.
+bool el_rope_frequency_ok(double f);
+
+/// The part of a model's fingerprint that one packed tile adds (a sum, so that the order of threads does
+/// not matter), and the fingerprint that a sum and a shape make.
+uint64_t el_fingerprint_tile(size_t tile, const uint8_t *packed, size_t tile_bytes);
+uint64_t el_fingerprint(const el_config *config, uint64_t sum);
 
 /// One tensor of a model: what it is called, how large it must be, and where it goes.
 /// Exactly one of matrix and norm is set.
@@ -107,6 +136,13 @@ typedef struct el_part {
 /// Call `visit` for every tensor of the model in execution order; stops at the first failure.
 typedef el_status el_part_fn(void *arg, const el_part *part, el_error *err);
 el_status el_model_visit(el_model *model, el_part_fn *visit, void *arg, el_error *err);
+
+/// Check tensor number i of an image against the part that it must be, and point the part at it. *next is
+/// where it must start, and moves on.
+el_status el_edge_place(const el_edge *edge, size_t i, const el_part *part, uint64_t *next, el_error *err);
+
+/// Name of the packed layout of a tensor type ("q4_0x16"), with zeros after it.
+void el_layout_name(uint32_t type, char out[12]);
 
 /// Keys of one head of one layer; the values follow at + half_bytes.
 static inline uint8_t *el_session_keys(const el_session *s, size_t layer, size_t head)

@@ -1,20 +1,38 @@
-/* Reading tensors from the file and packing them, every thread its own tiles. */
+/* Reading tensors from the file and packing them. Packed memory is cut into pieces of one huge page, which
+ * threads take in order as they come free: no two threads fault in the same page, and one that does something
+ * else first (thread 0 builds the tokenizer) packs less. */
 #include <stdatomic.h>
 #include <string.h>
 
 #include "core/error.h"
 #include "core/trig.h"
+#include "edgellm/vocab.h"
 #include "model/model.h"
+
+enum { EL_PIECE_BYTES = 1 << 21, EL_LEAST_PIECE_BYTES = 1 << 16, EL_PIECES_PER_THREAD = 4 };
 
 typedef struct el_loading {
     el_model *model;
     const el_gguf *gguf;
     const el_source *source;
-    el_part part;
-    const el_gguf_tensor *tensor;
-    _Atomic uint64_t hash;  ///< sum over tiles, so that the order of threads does not matter
-    atomic_bool failed;
+    el_tokenizer **tokenizer;  ///< where thread 0 builds one; NULL for none
+    el_status tokenizer_status;
+    el_error tokenizer_error;
+    uintptr_t first;      ///< address of the first piece
+    size_t piece_bytes;
+    atomic_size_t taken;  ///< pieces
+    _Atomic uint64_t sum; ///< of el_fingerprint_tile
+    _Atomic(const el_gguf_tensor *) failed;  ///< a tensor that could not be read
+    atomic_bool stop;
 } el_loading;
+
+/// One thread's share of loading.
+typedef struct el_loader {
+    el_loading *job;
+    uint8_t *staging;
+    uintptr_t begin, end;  ///< the piece of memory to be filled
+    uint64_t sum;
+} el_loader;
 
 /// FNV-1a over 8-byte words; sizes are multiples of 8.
 static uint64_t hash_bytes(uint64_t seed, const uint8_t *bytes, size_t size)
@@ -28,96 +46,157 @@ static uint64_t hash_bytes(uint64_t seed, const uint8_t *bytes, size_t size)
     return h;
 }
 
-static bool read_exactly(const el_loading *job, uint64_t offset, uint8_t *dst, size_t bytes)
+uint64_t el_fingerprint_tile(size_t tile, const uint8_t *packed, size_t tile_bytes)
 {
-    return job->source->read(job->source->context, offset, dst, bytes) == bytes;
+    // A sample is enough to tell models apart; a full hash would cost as much as packing.
+    return hash_bytes(tile + 1, packed, tile_bytes < 256 ? tile_bytes : 256);
 }
 
-/// Pack this thread's share of the tiles of one matrix.
-static void pack_tiles(void *arg, size_t thread, size_t threads)
+uint64_t el_fingerprint(const el_config *c, uint64_t sum)
 {
-    el_loading *job = arg;
-    const el_matrix *m = job->part.matrix;
-    uint8_t *staging =
-        job->model->scratch.staging + thread * el_round_up(job->model->staging_bytes, EL_ALIGN);
-    const size_t row_bytes = (size_t)(job->tensor->bytes / m->n);
-    size_t begin, end;
-    el_partition((m->n + EL_LANES - 1) / EL_LANES, 1, thread, threads, &begin, &end);
-
-    for (size_t tile = begin; tile < end && !atomic_load(&job->failed); tile++) {
-        const size_t first = tile * EL_LANES;
-        const size_t rows = m->n - first < EL_LANES ? m->n - first : EL_LANES;
-        if (!read_exactly(job, job->tensor->offset + first * row_bytes, staging, rows * row_bytes)) {
-            atomic_store(&job->failed, true);
-            return;
-        }
-        uint8_t *packed = m->tiles + tile * m->tile_bytes;
-        el_pack_tile_by(job->model->kernels.interleave, m->type, rows, m->k, staging, packed);
-        // A sample is enough to tell models apart; a full hash would cost as much as packing.
-        const size_t sample = m->tile_bytes < 256 ? m->tile_bytes : 256;
-        atomic_fetch_add(&job->hash, hash_bytes(tile + 1, packed, sample));
-    }
-}
-
-static el_status load_part(void *arg, const el_part *part, el_error *err)
-{
-    el_loading *job = arg;
-    job->part = *part;
-    job->tensor = el_gguf_tensor_find(job->gguf, part->name);
-
-    if (part->matrix != NULL) {
-        el_pool_run(job->model->pool, pack_tiles, job);
-    } else {
-        uint8_t *staging = job->model->scratch.staging;
-        if (read_exactly(job, job->tensor->offset, staging, (size_t)job->tensor->bytes)) {
-            el_dequantize(job->tensor->type, staging, part->k, *part->norm);
-        } else {
-            atomic_store(&job->failed, true);
-        }
-    }
-    if (atomic_load(&job->failed)) {
-        return el_fail(err, EL_ERR_IO, "%s: the file ended or failed while it was read", part->name);
-    }
-    return EL_OK;
-}
-
-/// Frequencies base^(-2i/d) / scale, divided by the file's factors where it has them.
-static el_status load_rope(el_loading *job, el_error *err)
-{
-    el_model *m = job->model;
-    const size_t pairs = m->config.rope_dims / 2;
-    for (size_t i = 0; i < pairs; i++) {
-        const double exponent = -2.0 * (double)i / (double)m->config.rope_dims;
-        m->inv_freq[i] = el_pow(m->config.rope_base, exponent) / (double)m->config.rope_scale;
-    }
-    const el_gguf_tensor *t = el_gguf_tensor_find(job->gguf, "rope_freqs.weight");
-    if (t == NULL) return EL_OK;
-    if (t->type != EL_TYPE_F32 || t->shape[0] != pairs || t->bytes != pairs * sizeof(float)) {
-        return el_fail(err, EL_ERR_FORMAT, "rope_freqs.weight is not %zu values of f32", pairs);
-    }
-    for (size_t i = 0; i < pairs; i++) {
-        float factor;
-        if (!read_exactly(job, t->offset + i * sizeof factor, (uint8_t *)&factor, sizeof factor)) {
-            return el_fail(err, EL_ERR_IO, "rope_freqs.weight: the file ended while it was read");
-        }
-        if (!(factor > 0.0f && factor < 1e30f))
-            return el_fail(err, EL_ERR_FORMAT, "rope_freqs.weight[%zu] is not positive", i);
-        m->inv_freq[i] /= (double)factor;
-    }
-    return EL_OK;
-}
-
-el_status el_weights_load(el_model *model, const el_gguf *gguf, const el_source *source, el_error *err)
-{
-    el_loading job = {.model = model, .gguf = gguf, .source = source};
-    el_status st = el_model_visit(model, load_part, &job, err);
-    if (st == EL_OK) st = load_rope(&job, err);
-    if (st != EL_OK) return st;
-
-    if (model->config.tied) model->head = model->embed;
-    const el_config *c = &model->config;
     const uint64_t shape[] = {c->layers,   c->width, c->heads, c->kv_heads,
                               c->head_dim, c->ffn,   c->vocab, EL_NUMERICS};
-    model->fingerprint = hash_bytes(atomic_load(&job.hash), (const uint8_t *)shape, sizeof shape);
+    return hash_bytes(sum, (const uint8_t *)shape, sizeof shape);
+}
+
+static bool read_exactly(const el_source *source, uint64_t offset, void *dst, size_t bytes)
+{
+    return source->read(source->context, offset, dst, bytes) == bytes;
+}
+
+static void take_piece(el_loader *at)
+{
+    const size_t piece = atomic_fetch_add(&at->job->taken, 1);
+    at->begin = at->job->first + piece * at->job->piece_bytes;
+    at->end = at->begin + at->job->piece_bytes;
+}
+
+/// Pack tiles [begin, end) of one matrix, as many at once as staging holds.
+static bool pack_tiles(el_loader *at, const el_gguf_tensor *tensor, const el_matrix *m, size_t begin,
+                       size_t end)
+{
+    const size_t row_bytes = (size_t)(tensor->bytes / m->n);
+    size_t batch = at->job->model->staging_bytes / (row_bytes * EL_LANES);
+    if (batch == 0) batch = 1;  // staging holds the widest tile of the file
+
+    for (size_t tile = begin; tile < end; tile += batch) {
+        const size_t first = tile * EL_LANES, tiles = end - tile < batch ? end - tile : batch;
+        const size_t rows = m->n - first < tiles * EL_LANES ? m->n - first : tiles * EL_LANES;
+        if (!read_exactly(at->job->source, tensor->offset + first * row_bytes, at->staging, rows * row_bytes))
+            return false;
+        for (size_t i = 0; i < tiles; i++) {
+            const size_t row = i * EL_LANES, left = rows - row;
+            uint8_t *packed = m->tiles + (tile + i) * m->tile_bytes;
+            el_pack_tile_by(at->job->model->kernels.interleave, m->type, left < EL_LANES ? left : EL_LANES,
+                            m->k, at->staging + row * row_bytes, packed);
+            at->sum += el_fingerprint_tile(tile + i, packed, m->tile_bytes);
+        }
+    }
+    return true;
+}
+
+/// Fill what of a part starts inside this thread's pieces.
+static el_status load_part(void *arg, const el_part *part, el_error *err)
+{
+    (void)err;
+    el_loader *at = arg;
+    const el_matrix *m = part->matrix;
+    const uintptr_t start = m != NULL ? (uintptr_t)m->tiles : (uintptr_t)*part->norm;
+    const size_t tiles = m != NULL ? (m->n + EL_LANES - 1) / EL_LANES : 1;
+    const size_t step = m != NULL ? m->tile_bytes : part->k * sizeof(float);
+    const el_gguf_tensor *t = el_gguf_tensor_find(at->job->gguf, part->name);
+
+    for (size_t tile = 0; tile < tiles; take_piece(at)) {
+        // the first tile at or after an address, and of the next piece
+        const size_t from = at->begin > start ? (at->begin - start + step - 1) / step : 0;
+        const size_t to = at->end > start ? (at->end - start + step - 1) / step : 0;
+        const size_t begin = from < tiles ? from : tiles, end = to < tiles ? to : tiles;
+        bool read = true;
+        if (begin < end && m != NULL) {
+            read = pack_tiles(at, t, m, begin, end);
+        } else if (begin < end) {
+            read = read_exactly(at->job->source, t->offset, at->staging, (size_t)t->bytes);
+            if (read) el_dequantize(t->type, at->staging, part->k, *part->norm);
+        }
+        if (!read) {
+            atomic_store(&at->job->failed, t);
+            atomic_store(&at->job->stop, true);
+        }
+        if (atomic_load_explicit(&at->job->stop, memory_order_relaxed)) return EL_ERR_IO;  // ends the visit
+        if (to >= tiles && at->end > start) break;  // what is left of the piece is the next part's
+        tile = end;
+    }
+    return EL_OK;
+}
+
+static void load_parts(void *arg, size_t thread, size_t threads)
+{
+    (void)threads;
+    el_loading *job = arg;
+    if (thread == 0 && job->tokenizer != NULL) {
+        job->tokenizer_status = el_tokenizer_from_gguf(job->tokenizer, job->gguf, &job->tokenizer_error);
+        if (job->tokenizer_status != EL_OK) atomic_store(&job->stop, true);
+    }
+    el_loader at = {.job = job, .staging = job->model->scratch.staging + thread * job->model->staging_bytes};
+    take_piece(&at);
+    (void)el_model_visit(job->model, load_part, &at, NULL);
+    atomic_fetch_add(&job->sum, at.sum);
+}
+
+el_status el_rope_load(const el_config *c, const el_gguf *gguf, const el_source *source, double *inv_freq,
+                       el_error *err)
+{
+    const size_t pairs = c->rope_dims / 2;
+    for (size_t i = 0; i < pairs; i++) {
+        const double exponent = -2.0 * (double)i / (double)c->rope_dims;
+        inv_freq[i] = el_pow(c->rope_base, exponent) / (double)c->rope_scale;
+    }
+    const el_gguf_tensor *t = el_gguf_tensor_find(gguf, "rope_freqs.weight");
+    if (t != NULL && (t->type != EL_TYPE_F32 || t->shape[0] != pairs || t->bytes != pairs * sizeof(float)))
+        return el_fail(err, EL_ERR_FORMAT, "rope_freqs.weight is not %zu values of f32", pairs);
+    for (size_t i = 0; i < pairs; i++) {
+        float factor = 1.0f;
+        if (t != NULL && !read_exactly(source, t->offset + i * sizeof factor, &factor, sizeof factor))
+            return el_fail(err, EL_ERR_IO, "rope_freqs.weight: the file ended while it was read");
+        if (!(factor > 0.0f && factor < 1e30f))
+            return el_fail(err, EL_ERR_FORMAT, "rope_freqs.weight[%zu] is not positive", i);
+        inv_freq[i] /= (double)factor;
+        if (!el_rope_frequency_ok(inv_freq[i]))
+            return el_fail(err, EL_ERR_FORMAT, "RoPE frequency %zu is out of range", i);
+    }
+    return EL_OK;
+}
+
+/// How memory is cut: huge pages for a large model, something for every thread of a small one.
+static void cut_pieces(el_loading *job, const uint8_t *memory, uint64_t bytes, size_t threads)
+{
+    const uint64_t even = bytes / (threads * EL_PIECES_PER_THREAD);
+    job->piece_bytes = even > EL_PIECE_BYTES         ? EL_PIECE_BYTES
+                       : even > EL_LEAST_PIECE_BYTES ? (size_t)even
+                                                     : EL_LEAST_PIECE_BYTES;
+    job->first = (uintptr_t)memory;
+    if (job->piece_bytes == EL_PIECE_BYTES) job->first -= job->first % EL_PIECE_BYTES;
+}
+
+el_status el_weights_load(el_model *model, const el_gguf *gguf, const el_source *source,
+                          el_tokenizer **tokenizer, uint64_t bytes, el_error *err)
+{
+    el_loading job = {.model = model, .gguf = gguf, .source = source, .tokenizer = tokenizer};
+    // el_model_layout took these from the caller's memory
+    el_status st = el_rope_load(&model->config, gguf, source, (double *)(uintptr_t)model->inv_freq, err);
+    if (st != EL_OK) return st;
+    cut_pieces(&job, (const uint8_t *)model, bytes, el_pool_threads(model->pool));
+    el_pool_run(model->pool, load_parts, &job);
+
+    if (job.tokenizer_status != EL_OK) {
+        if (err != NULL) *err = job.tokenizer_error;
+        return job.tokenizer_status;
+    }
+    const el_gguf_tensor *failed = atomic_load(&job.failed);
+    if (failed != NULL) {
+        return el_fail(err, EL_ERR_IO, "%.*s: the file ended or failed while it was read",
+                       (int)(failed->name.size > 80 ? 80 : failed->name.size), failed->name.data);
+    }
+    model->fingerprint = el_fingerprint(&model->config, atomic_load(&job.sum));
     return EL_OK;
 }

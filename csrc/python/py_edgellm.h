@@ -25,6 +25,7 @@ typedef struct el_pystate {
     PyObject *session_type;
     PyObject *tokenizer_type;
     PyObject *quant_type;
+    PyObject *edge_type;
 } el_pystate;
 
 el_pystate *el_py_state(PyObject *module);
@@ -33,9 +34,13 @@ el_pystate *el_py_state(PyObject *module);
 PyObject *el_py_raise(el_pystate *st, el_status status, const el_error *err, const char *where);
 
 struct el_tokenizer;
+struct el_edge;
 
 /// A Python Tokenizer that owns `tok` from now on, also on failure (then NULL, with an exception set).
 PyObject *el_py_tokenizer_wrap(el_pystate *st, struct el_tokenizer *tok);
+
+/// A Python Tokenizer that uses the tables of an image in place; it keeps `owner`, which has the image.
+PyObject *el_py_tokenizer_view(el_pystate *st, const struct el_edge *edge, PyObject *owner);
 
 /// Copy a sequence of ints into `*ids` (PyMem_Free it), each checked to lie in 0..limit-1.
 /// 0, or -1 with a TypeError or ValueError that names `name`.
@@ -47,6 +52,8 @@ int el_py_add_gguf(PyObject *module);
 int el_py_add_tokenizer(PyObject *module);
 int el_py_add_model(PyObject *module);
 int el_py_add_batch(PyObject *module);
+int el_py_add_edge(PyObject *module);
+int el_py_add_edge_writer(PyObject *module);
 int el_py_add_sampler(PyObject *module);
 int el_py_add_cpu(PyObject *module);
 int el_py_add_ops(PyObject *module);

@@ -3,6 +3,8 @@
 
 #include "py_file.h"
 
+#include "edgellm/edge.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -56,21 +58,27 @@ static el_status parse_header(el_py_gguf *file, const char *path, el_error *err)
     }
 }
 
+/// Open a regular file; *fd is -1 on failure.
+static el_status open_file(int *fd, uint64_t *bytes, const char *path, el_error *err)
+{
+    struct stat info;
+    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a FIFO must not hang us
+    if (*fd < 0) return fail(err, EL_ERR_IO, strerror(errno), path);
+    if (fstat(*fd, &info) == 0 && S_ISREG(info.st_mode)) {
+        *bytes = (uint64_t)info.st_size;
+        return EL_OK;
+    }
+    const el_status st = fail(err, EL_ERR_IO, "not a regular file", path);
+    close(*fd);
+    *fd = -1;
+    return st;
+}
+
 el_status el_py_gguf_open(el_py_gguf *file, const char *path, el_error *err)
 {
-    *file = (el_py_gguf){.fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)};  // a FIFO must not hang us
-    if (file->fd < 0) return fail(err, EL_ERR_IO, strerror(errno), path);
-
-    struct stat info;
-    el_status st = EL_OK;
-    if (fstat(file->fd, &info) != 0) {
-        st = fail(err, EL_ERR_IO, strerror(errno), path);
-    } else if (!S_ISREG(info.st_mode)) {
-        st = fail(err, EL_ERR_IO, "not a regular file", path);
-    } else {
-        file->bytes = (uint64_t)info.st_size;
-        st = parse_header(file, path, err);
-    }
+    *file = (el_py_gguf){.fd = -1};
+    el_status st = open_file(&file->fd, &file->bytes, path, err);
+    if (st == EL_OK) st = parse_header(file, path, err);
     if (st != EL_OK) el_py_gguf_close(file);
     return st;
 }
@@ -99,4 +107,48 @@ void *el_py_pages_new(uint64_t bytes)
 void el_py_pages_free(void *pages, uint64_t bytes)
 {
     if (pages != NULL) (void)munmap(pages, (size_t)bytes);
+}
+
+uint64_t el_py_page_bytes(void)
+{
+    const long bytes = sysconf(_SC_PAGESIZE);
+    return bytes > 0 ? (uint64_t)bytes : 4096;
+}
+
+static el_status copy_image(void **pages, uint64_t bytes, int fd, const char *path, el_error *err)
+{
+    *pages = el_py_pages_new(bytes);
+    if (*pages == NULL) return fail(err, EL_ERR_NOMEM, "no memory for a copy of the image", path);
+    if (read_at((void *)&fd, 0, *pages, (size_t)bytes) == bytes) {
+        (void)mprotect(*pages, (size_t)bytes, PROT_READ);
+        return EL_OK;
+    }
+    el_py_pages_free(*pages, bytes);
+    *pages = NULL;
+    return fail(err, EL_ERR_IO, "the file ended or failed while it was read", path);
+}
+
+el_status el_py_image_open(void **pages, uint64_t *bytes, bool *found, const char *path, bool resident,
+                           el_error *err)
+{
+    int fd = -1;
+    uint64_t size = 0;
+    uint8_t head[EL_EDGE_MAGIC_BYTES];
+    *pages = NULL;
+    *found = false;
+    el_status st = open_file(&fd, &size, path, err);
+    if (st != EL_OK) return st;
+    *found = read_at(&fd, 0, head, sizeof head) == sizeof head && el_edge_is_image(head) && size <= SIZE_MAX;
+    if (*found && resident) {
+        st = copy_image(pages, size, fd, path, err);
+    } else if (*found) {
+        void *map = mmap(NULL, (size_t)size, PROT_READ, MAP_SHARED, fd, 0);
+        if (map == MAP_FAILED)
+            st = fail(err, EL_ERR_SYSTEM, strerror(errno), path);
+        else
+            *pages = map;
+    }
+    if (st == EL_OK) *bytes = size;
+    close(fd);
+    return st;
 }

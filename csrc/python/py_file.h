@@ -22,6 +22,14 @@ void el_py_gguf_close(el_py_gguf *file);
 /// Reads with pread, so that truncation under our feet is an error and not a signal.
 el_source el_py_gguf_source(el_py_gguf *file);
 
+/// Map a file read-only, or copy it into memory of its own. *found is false, with nothing taken, if it does not
+/// start as an edge image does. Free with el_py_pages_free.
+el_status el_py_image_open(void **pages, uint64_t *bytes, bool *found, const char *path, bool resident,
+                           el_error *err);
+
+/// Bytes of a page of this machine.
+uint64_t el_py_page_bytes(void);
+
 /// Zeroed pages, huge ones where the system gives them; NULL when refused.
 void *el_py_pages_new(uint64_t bytes);
 void el_py_pages_free(void *pages, uint64_t bytes);

@@ -29,11 +29,13 @@ static void release(el_py_model *self)
     self->pool = NULL;
     el_py_pages_free(self->pages, self->bytes);
     self->pages = NULL;
+    if (self->image != NULL) el_py_edge_drop_weights(self->image);
 }
 
 /// What `load` was asked for.
 typedef struct el_py_load {
-    const char *path;
+    const char *path;   ///< of a GGUF; NULL with
+    el_py_edge *image;  ///< an edge image
     size_t threads;
     size_t isa;
     size_t micro_batch;
@@ -42,12 +44,27 @@ typedef struct el_py_load {
 
 static el_status check_cap(const el_plan *plan, uint64_t max_bytes, el_error *err)
 {
-    const uint64_t needed = el_plan_model_bytes(plan);
+    const uint64_t needed = el_plan_model_bytes(plan) + plan->image;
     if (max_bytes == 0 || needed <= max_bytes) return EL_OK;
     snprintf(err->text, sizeof err->text,
              "the model needs %llu bytes (weights %llu + scratch %llu + tables %llu), max_bytes is %llu",
-             (unsigned long long)needed, (unsigned long long)plan->weights, (unsigned long long)plan->scratch,
-             (unsigned long long)plan->tables, (unsigned long long)max_bytes);
+             (unsigned long long)needed, (unsigned long long)(plan->weights + plan->image),
+             (unsigned long long)plan->scratch, (unsigned long long)plan->tables,
+             (unsigned long long)max_bytes);
+    return EL_ERR_NOMEM;
+}
+
+/// Threads and memory for the plan.
+static el_status take_memory(el_py_model *self, const el_py_load *want, el_error *err)
+{
+    el_status st = check_cap(&self->plan, want->max_bytes, err);
+    if (st == EL_OK) st = el_pool_new(&self->pool, want->threads, err);
+    if (st != EL_OK) return st;
+    self->bytes = el_plan_model_bytes(&self->plan);
+    self->pages = el_py_pages_new(self->bytes);
+    if (self->pages != NULL) return EL_OK;
+    snprintf(err->text, sizeof err->text, "no memory for the model's %llu bytes",
+             (unsigned long long)self->bytes);
     return EL_ERR_NOMEM;
 }
 
@@ -58,22 +75,27 @@ static el_status load_file(el_py_model *self, const el_py_load *want, el_py_gguf
     el_status st = el_py_gguf_open(file, want->path, err);
     if (st == EL_OK)
         st = el_model_plan(&self->plan, file->gguf, 1, EL_KV_F16, want->micro_batch, want->threads, err);
-    if (st == EL_OK) st = check_cap(&self->plan, want->max_bytes, err);
-    if (st == EL_OK) st = el_tokenizer_from_gguf(tok, file->gguf, err);
-    if (st == EL_OK) st = el_pool_new(&self->pool, want->threads, err);
+    if (st == EL_OK) st = take_memory(self, want, err);
     if (st != EL_OK) return st;
-
-    self->bytes = el_plan_model_bytes(&self->plan);
-    self->pages = el_py_pages_new(self->bytes);
-    if (self->pages == NULL) {
-        snprintf(err->text, sizeof err->text, "no memory for the model's %llu bytes",
-                 (unsigned long long)self->bytes);
-        return EL_ERR_NOMEM;
-    }
     const el_source source = el_py_gguf_source(file);
-    st = el_model_init(&self->model, file->gguf, &source, want->isa, want->micro_batch, self->pool,
+    st = el_model_load(&self->model, tok, file->gguf, &source, want->isa, want->micro_batch, self->pool,
                        self->pages, self->bytes, err);
     if (st == EL_OK) self->config = *el_model_config(self->model);
+    return st;
+}
+
+/// The same for an edge image.
+static el_status use_image(el_py_model *self, const el_py_load *want, el_error *err)
+{
+    const el_edge *edge = &want->image->edge;
+    el_status st = el_edge_check_isa(edge, want->isa, err);
+    if (st == EL_OK)
+        st = el_edge_plan(&self->plan, edge, 1, EL_KV_F16, want->micro_batch, want->threads, err);
+    if (st == EL_OK) st = take_memory(self, want, err);
+    if (st != EL_OK) return st;
+    st = el_model_from_edge(&self->model, edge, want->isa, want->micro_batch, self->pool, self->pages,
+                            self->bytes, err);
+    if (st == EL_OK) self->config = edge->config;
     return st;
 }
 
@@ -122,49 +144,74 @@ static PyObject *file_info(const el_py_gguf *file)
     return info;
 }
 
+/// What the file says of itself, and its tokenizer; 0, or -1 with an exception. Takes `tok` over.
+static int set_facts(el_py_model *self, el_pystate *st, const el_py_gguf *file, el_tokenizer *tok)
+{
+    const el_py_edge *image = self->image;
+    self->info = image != NULL ? el_py_edge_info(image) : file_info(file);
+    if (self->info == NULL) {
+        el_tokenizer_free(tok);
+        return -1;
+    }
+    self->tokenizer = image != NULL ? el_py_tokenizer_view(st, &image->edge, (PyObject *)self->image)
+                                    : el_py_tokenizer_wrap(st, tok);
+    return self->tokenizer != NULL ? 0 : -1;
+}
+
 static PyObject *model_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"path", "threads", "isa", "micro_batch", "max_bytes", NULL};
+    static char *names[] = {"source", "threads", "isa", "micro_batch", "max_bytes", NULL};
     el_pystate *st = el_py_state(PyType_GetModule(type));
     el_py_model *self = NULL;
     el_py_gguf file = {.fd = -1};
     el_tokenizer *tok = NULL;
-    PyObject *path = NULL;
+    PyObject *source = NULL, *path = NULL;
     Py_ssize_t threads = 0, micro_batch = 0;
     unsigned long long max_bytes = 0;
     const char *isa = NULL;
     el_error err = {{0}};
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&nznK:Model", names, PyUnicode_FSConverter, &path,
-                                     &threads, &isa, &micro_batch, &max_bytes)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OnznK:Model", names, &source, &threads, &isa,
+                                     &micro_batch, &max_bytes)) {
         return NULL;
     }
-    el_py_load want = {PyBytes_AsString(path), threads < 0 ? 0 : (size_t)threads,
-                       el_isa_best(el_cpu_features()), micro_batch < 0 ? 0 : (size_t)micro_batch, max_bytes};
+    el_py_edge *image = el_py_edge_of(st, source);
+    if (image == NULL && !PyUnicode_FSConverter(source, &path)) return NULL;
+    el_py_load want = {path != NULL ? PyBytes_AsString(path) : NULL,
+                       image,
+                       threads < 0 ? 0 : (size_t)threads,
+                       el_isa_best(el_cpu_features()),
+                       micro_batch < 0 ? 0 : (size_t)micro_batch,
+                       max_bytes};
     el_status status = isa != NULL ? el_isa_find(isa, el_cpu_features(), &want.isa, &err) : EL_OK;
     if (status != EL_OK) goto fail;
+    if (image != NULL && image->used) {
+        PyErr_SetString(PyExc_ValueError, "load: the image is another model's");
+        goto done;
+    }
 
     self = (el_py_model *)PyType_GenericAlloc(type, 0);
     if (self == NULL) goto done;
     self->mutex_ready = pthread_mutex_init(&self->mutex, NULL) == 0;
     self->isa = want.isa;
+    if (image != NULL) {
+        self->image = (el_py_edge *)Py_NewRef((PyObject *)image);
+        image->used = true;
+    }
 
     Py_BEGIN_ALLOW_THREADS
-        status = self->mutex_ready ? load_file(self, &want, &file, &tok, &err) : EL_ERR_SYSTEM;
+        status = !self->mutex_ready ? EL_ERR_SYSTEM
+                 : image != NULL    ? use_image(self, &want, &err)
+                                    : load_file(self, &want, &file, &tok, &err);
     Py_END_ALLOW_THREADS
     if (status != EL_OK) goto fail;
-
-    self->info = file_info(&file);
-    if (self->info != NULL) self->tokenizer = el_py_tokenizer_wrap(st, tok);
-    tok = NULL;  // the wrapper owns it, also when it fails
-    if (self->tokenizer == NULL) Py_CLEAR(self);
+    if (set_facts(self, st, &file, tok) < 0) Py_CLEAR(self);
     goto done;
 
 fail:
     (void)el_py_raise(st, status, &err, "load");
     Py_CLEAR(self);
 done:
-    el_tokenizer_free(tok);
     el_py_gguf_close(&file);
     Py_XDECREF(path);
     return (PyObject *)self;
@@ -185,6 +232,7 @@ static void model_dealloc(PyObject *op)
     PyTypeObject *type = Py_TYPE(op);
     PyObject_GC_UnTrack(op);
     release(self);
+    Py_XDECREF((PyObject *)self->image);
     if (self->mutex_ready) pthread_mutex_destroy(&self->mutex);
     Py_CLEAR(self->tokenizer);
     Py_CLEAR(self->info);
@@ -217,9 +265,10 @@ static PyObject *model_plan(PyObject *op, PyObject *args)
     const el_status status =
         el_session_plan(&plan, &self->config, context < 0 ? 0 : (size_t)context, (el_kv_type)kv, &err);
     if (status != EL_OK) return el_py_raise(st, status, &err, "plan");
-    return Py_BuildValue("{s:K,s:K,s:K,s:K,s:K}", "weights", (unsigned long long)plan.weights, "scratch",
-                         (unsigned long long)plan.scratch, "tables", (unsigned long long)plan.tables, "kv",
-                         (unsigned long long)plan.kv, "session", (unsigned long long)plan.session);
+    return Py_BuildValue("{s:K,s:K,s:K,s:K,s:K,s:K}", "image", (unsigned long long)plan.image, "weights",
+                         (unsigned long long)plan.weights, "scratch", (unsigned long long)plan.scratch,
+                         "tables", (unsigned long long)plan.tables, "kv", (unsigned long long)plan.kv,
+                         "session", (unsigned long long)plan.session);
 }
 
 static PyObject *model_get_config(PyObject *op, void *Py_UNUSED(closure))

@@ -4,7 +4,7 @@
 
 #include <pthread.h>
 
-#include "py_file.h"
+#include "py_edge.h"
 
 typedef struct el_py_model {
     PyObject_HEAD
@@ -13,6 +13,7 @@ typedef struct el_py_model {
     el_pool *pool;
     void *pages;
     uint64_t bytes;
+    el_py_edge *image;   ///< owned; whose weights are used in place, or NULL
     el_model *model;     ///< NULL once closed
     el_config config;
     el_plan plan;        ///< of the model; the session's parts are for the default context

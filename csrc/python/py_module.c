@@ -59,6 +59,7 @@ static int module_exec(PyObject *module)
     if (el_py_add_quant(module) < 0) return -1;
     if (el_py_add_gguf(module) < 0) return -1;
     if (el_py_add_tokenizer(module) < 0) return -1;
+    if (el_py_add_edge(module) < 0) return -1;
     if (el_py_add_model(module) < 0) return -1;
     if (el_py_add_batch(module) < 0) return -1;
     if (el_py_add_sampler(module) < 0) return -1;
@@ -79,6 +80,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(st->session_type);
     Py_VISIT(st->tokenizer_type);
     Py_VISIT(st->quant_type);
+    Py_VISIT(st->edge_type);
     return 0;
 }
 
@@ -93,6 +95,7 @@ static int module_clear(PyObject *module)
     Py_CLEAR(st->session_type);
     Py_CLEAR(st->tokenizer_type);
     Py_CLEAR(st->quant_type);
+    Py_CLEAR(st->edge_type);
     return 0;
 }
 

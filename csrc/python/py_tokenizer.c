@@ -4,13 +4,17 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "edgellm/edge.h"
 #include "edgellm/tokenizer.h"
 
 enum { GIL_BYTES = 1024 };  // shorter texts are encoded faster than the GIL changes hands
 
 typedef struct py_tokenizer {
     PyObject_HEAD
-    el_tokenizer *tok;
+    const el_tokenizer *tok;
+    el_tokenizer *owned;         // the same, to be freed; or NULL, with
+    PyObject *image;             // what holds the tables, and
+    el_tokenizer_place place;    // the tokenizer itself
 } py_tokenizer;
 
 static el_tokenizer_info info_of(PyObject *self)
@@ -116,16 +120,34 @@ static int types_of(PyObject *obj, size_t n_tokens, int32_t **types)
     return -1;
 }
 
-PyObject *el_py_tokenizer_wrap(el_pystate *st, el_tokenizer *tok)
+static py_tokenizer *tokenizer_alloc(el_pystate *st)
 {
     PyTypeObject *type = (PyTypeObject *)st->tokenizer_type;
-    allocfunc alloc = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
-    py_tokenizer *self = (py_tokenizer *)alloc(type, 0);
+    return (py_tokenizer *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+}
+
+PyObject *el_py_tokenizer_wrap(el_pystate *st, el_tokenizer *tok)
+{
+    py_tokenizer *self = tokenizer_alloc(st);
     if (self == NULL) {
         el_tokenizer_free(tok);
         return NULL;
     }
-    self->tok = tok;
+    self->tok = self->owned = tok;
+    return (PyObject *)self;
+}
+
+PyObject *el_py_tokenizer_view(el_pystate *st, const el_edge *edge, PyObject *owner)
+{
+    py_tokenizer *self = tokenizer_alloc(st);
+    if (self == NULL) return NULL;
+    el_error err = {{0}};
+    const el_status status = el_edge_tokenizer(&self->tok, edge, &self->place, &err);
+    if (status != EL_OK) {
+        Py_DECREF((PyObject *)self);
+        return el_py_raise(st, status, &err, "load");
+    }
+    self->image = Py_NewRef(owner);
     return (PyObject *)self;
 }
 
@@ -176,7 +198,8 @@ done:
 static void tokenizer_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
-    el_tokenizer_free(((py_tokenizer *)self)->tok);
+    el_tokenizer_free(((py_tokenizer *)self)->owned);
+    Py_CLEAR(((py_tokenizer *)self)->image);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
     Py_DECREF(type);
 }

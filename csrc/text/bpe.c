@@ -4,6 +4,7 @@
  * lowest rank, leftmost first, is merged until none is left. A heap entry whose pair is gone is skipped when it
  * surfaces: symbols only ever grow, so a pair with the same two tokens at the same place is the same pair. */
 #include <limits.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,11 +27,20 @@ typedef struct encoder {
     uint64_t *heap;   // (2 * cap_symbols,) rank << 32 | index of the left symbol
     size_t cap_symbols;
     size_t n_heap;
+    bool fixed;         // ids, symbols and heap are the caller's and cannot grow
+    const char *short_of;  // what was too small
 } encoder;
+
+static el_status too_small(encoder *e, const char *what)
+{
+    e->short_of = what;
+    return EL_ERR_ARG;
+}
 
 static el_status reserve_ids(encoder *e, size_t more)
 {
     if (more <= e->cap_ids - e->n_ids) return EL_OK;
+    if (e->fixed) return too_small(e, "ids");
     const size_t cap = e->n_ids + more + e->cap_ids / 2 + 16;  // below 2^31 by MAX_TEXT_BYTES
     if (cap > SIZE_MAX / sizeof *e->ids) return EL_ERR_NOMEM;
     int32_t *grown = realloc(e->ids, cap * sizeof *grown);
@@ -40,9 +50,17 @@ static el_status reserve_ids(encoder *e, size_t more)
     return EL_OK;
 }
 
+static el_status push_id(encoder *e, int32_t id)
+{
+    const el_status st = reserve_ids(e, 1);
+    if (st == EL_OK) e->ids[e->n_ids++] = id;
+    return st;
+}
+
 static el_status reserve_symbols(encoder *e, size_t n)
 {
     if (n <= e->cap_symbols) return EL_OK;
+    if (e->fixed) return too_small(e, "scratch");
     const size_t cap = n < 64 ? 64 : n;
     if (cap > SIZE_MAX / (2 * sizeof *e->heap)) return EL_ERR_NOMEM;
     free(e->symbols);
@@ -112,19 +130,13 @@ static void merge_top(encoder *e)
 static el_status encode_piece(encoder *e, const uint8_t *s, size_t n)
 {
     const el_tokenizer *tok = e->tok;
-    el_status st = reserve_ids(e, n);
-    if (st != EL_OK) return st;
-
     if (tok->pre->ignore_merges) {
         const int32_t whole =
             el_vocab_find(tok, NULL, tok->by_bytes, tok->n_by_bytes, (el_view){(const char *)s, n});
-        if (whole >= 0) {
-            e->ids[e->n_ids++] = whole;
-            return EL_OK;
-        }
+        if (whole >= 0) return push_id(e, whole);
     }
 
-    st = reserve_symbols(e, n);
+    el_status st = reserve_symbols(e, n);
     if (st != EL_OK) return st;
     int32_t count = 0;
     for (size_t i = 0; i < n; i++) {
@@ -140,8 +152,11 @@ static el_status encode_piece(encoder *e, const uint8_t *s, size_t n)
     e->n_heap = 0;
     for (int32_t i = 0; i < count; i++) push_pair(e, i);
     while (e->n_heap > 0) merge_top(e);
-    for (int32_t i = 0; i >= 0; i = e->symbols[i].next) e->ids[e->n_ids++] = e->symbols[i].id;
-    return EL_OK;
+    size_t left = 0;
+    for (int32_t i = 0; i >= 0; i = e->symbols[i].next) left++;
+    st = reserve_ids(e, left);
+    for (int32_t i = 0; i >= 0 && st == EL_OK; i = e->symbols[i].next) e->ids[e->n_ids++] = e->symbols[i].id;
+    return st;
 }
 
 static el_status encode_plain(encoder *e, const uint8_t *s, size_t n)
@@ -155,13 +170,6 @@ static el_status encode_plain(encoder *e, const uint8_t *s, size_t n)
         if (st != EL_OK) return st;
     }
     return EL_OK;
-}
-
-static el_status push_id(encoder *e, int32_t id)
-{
-    const el_status st = reserve_ids(e, 1);
-    if (st == EL_OK) e->ids[e->n_ids++] = id;
-    return st;
 }
 
 /* The whole text: special tokens, leftmost and longest first, and the plain text between them. */
@@ -184,26 +192,39 @@ static el_status encode_text(encoder *e, const uint8_t *s, size_t n, int parse_c
     return encode_plain(e, s + plain, n - plain);
 }
 
-el_status el_tokenizer_encode(const el_tokenizer *tok, const char *text, size_t n_bytes, unsigned flags,
-                              int32_t **ids, size_t *n_ids, el_error *err)
+static el_status check_text(const char *text, size_t n_bytes, el_error *err)
 {
-    *ids = NULL;
-    *n_ids = 0;
     if (n_bytes > MAX_TEXT_BYTES) {
         return el_fail(err, EL_ERR_ARG, "text has %zu bytes, at most %zu are encoded at once", n_bytes,
                        MAX_TEXT_BYTES);
     }
     if (text == NULL && n_bytes > 0) return el_fail(err, EL_ERR_ARG, "text is NULL");
+    return EL_OK;
+}
 
-    encoder e = {.tok = tok};
+static el_status encode_all(encoder *e, const char *text, size_t n_bytes, unsigned flags)
+{
+    const el_tokenizer_info *info = &e->tok->info;
     const int special = (flags & EL_ENCODE_ADD_SPECIAL) != 0;
     el_status st = EL_OK;
-    if (special && tok->info.add_bos && tok->info.bos >= 0) st = push_id(&e, tok->info.bos);
+    if (special && info->add_bos && info->bos >= 0) st = push_id(e, info->bos);
     if (st == EL_OK && n_bytes > 0) {
-        st = encode_text(&e, (const uint8_t *)text, n_bytes, (flags & EL_ENCODE_PARSE_SPECIAL) != 0);
+        st = encode_text(e, (const uint8_t *)text, n_bytes, (flags & EL_ENCODE_PARSE_SPECIAL) != 0);
     }
-    if (st == EL_OK && special && tok->info.add_eos && tok->info.eos >= 0) st = push_id(&e, tok->info.eos);
+    if (st == EL_OK && special && info->add_eos && info->eos >= 0) st = push_id(e, info->eos);
+    return st;
+}
 
+el_status el_tokenizer_encode(const el_tokenizer *tok, const char *text, size_t n_bytes, unsigned flags,
+                              int32_t **ids, size_t *n_ids, el_error *err)
+{
+    *ids = NULL;
+    *n_ids = 0;
+    el_status st = check_text(text, n_bytes, err);
+    if (st != EL_OK) return st;
+
+    encoder e = {.tok = tok};
+    st = encode_all(&e, text, n_bytes, flags);
     if (st == EL_OK && e.n_ids > 0) {
         *ids = e.ids;
         *n_ids = e.n_ids;
@@ -213,6 +234,35 @@ el_status el_tokenizer_encode(const el_tokenizer *tok, const char *text, size_t 
     free(e.symbols);
     free(e.heap);
     if (st != EL_OK) return el_fail(err, st, "no memory to encode a text of %zu bytes", n_bytes);
+    return EL_OK;
+}
+
+/* The heap of 2 n entries comes first, since it asks for the larger alignment. */
+enum { SCRATCH_PER_BYTE = 2 * sizeof(uint64_t) + sizeof(symbol) };
+
+size_t el_tokenizer_scratch_bytes(size_t n_bytes)
+{
+    return n_bytes > MAX_TEXT_BYTES ? SIZE_MAX : n_bytes * SCRATCH_PER_BYTE;
+}
+
+el_status el_tokenizer_encode_into(const el_tokenizer *tok, const char *text, size_t n_bytes, unsigned flags,
+                                   int32_t *ids, size_t capacity, size_t *n_ids, void *scratch,
+                                   size_t scratch_bytes, el_error *err)
+{
+    *n_ids = 0;
+    el_status st = check_text(text, n_bytes, err);
+    if (st != EL_OK) return st;
+    if ((uintptr_t)scratch % sizeof(uint64_t) != 0)
+        return el_fail(err, EL_ERR_ARG, "scratch is not 8-byte aligned");
+
+    const size_t pieces = scratch != NULL ? scratch_bytes / SCRATCH_PER_BYTE : 0;
+    encoder e = {.tok = tok, .ids = ids, .cap_ids = ids != NULL ? capacity : 0, .fixed = true};
+    e.cap_symbols = pieces < MAX_TEXT_BYTES ? pieces : MAX_TEXT_BYTES;
+    e.heap = scratch;
+    if (pieces > 0) e.symbols = (void *)((uint8_t *)scratch + 2 * sizeof(uint64_t) * e.cap_symbols);
+    st = encode_all(&e, text, n_bytes, flags);
+    if (st != EL_OK) return el_fail(err, st, "%s: too small for a text of %zu bytes", e.short_of, n_bytes);
+    *n_ids = e.n_ids;
     return EL_OK;
 }
 

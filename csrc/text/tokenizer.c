@@ -3,38 +3,36 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "text/index.h"
+#include "text/tables.h"
 #include "text/unicode.h"
-#include "text/vocab.h"
-
-#define MAX_TOKENS ((size_t)1 << 24)  // ids and ranks fit in 32 bits with room to spare
-#define MAX_MERGES ((size_t)1 << 26)
 
 /* Control tokens at which chat models stop, by text, as the file names only one or two of them. */
 static const char *const end_texts[] = {
     "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|end|>", "<end_of_turn>",
 };
 
-/* What only building needs. */
+/* What only building needs. The tables are written through these pointers; the tokenizer reads them. */
 typedef struct builder {
-    el_tokenizer *tok;
     const el_vocab_source *source;
-    int32_t *sorted;  // (n_tokens,) ids by raw text
-    int32_t *spare;  // (n_tokens,)
-    char *scratch;  // room for any merge's two parts joined
+    const el_pre *pre;
+    el_text_index index;
+    el_tables_head head;
+    el_tokenizer *tok;
+    uint8_t *block;
+    int32_t *byte_ids;
+    uint32_t *special_rows, *starts, *rows;
+    el_merge *merges;
+    el_partner *partners;
+    int32_t *specials, *by_bytes;
+    uint8_t *kinds;
+    char *pool;
 } builder;
-
-/* Zeroed memory for `count` things that stay in the tokenizer. At least one byte, so NULL means failure. */
-static void *keep(el_tokenizer *tok, size_t count, size_t size)
-{
-    void *p = calloc(count > 0 ? count : 1, size);
-    if (p != NULL) tok->info.memory_bytes += count * size;
-    return p;
-}
 
 static el_status check_source(const el_vocab_source *source, el_error *err)
 {
     if (source->n_tokens == 0) return el_fail(err, EL_ERR_FORMAT, "the vocabulary is empty");
-    if (source->n_tokens > MAX_TOKENS || source->n_merges > MAX_MERGES) {
+    if (source->n_tokens > EL_MAX_TOKENS || source->n_merges > EL_MAX_MERGES) {
         return el_fail(err, EL_ERR_FORMAT, "a vocabulary of %zu tokens and %zu merges is too large",
                        source->n_tokens, source->n_merges);
     }
@@ -91,8 +89,9 @@ static int hex_digit(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* Bytes that a token text stands for, written to `out` (at most text.size of them). A normal text is in the byte
- * alphabet; one that is not, and any special text, stands for itself. `*spelt` is 1 if it was in the alphabet. */
+/* Bytes that a token text stands for, at most text.size of them, written to `out` where that is not NULL. A
+ * normal text is in the byte alphabet; one that is not, and any special text, stands for itself. `*spelt` is 1 if
+ * it was in the alphabet. */
 static size_t decode_text(el_view text, unsigned type, char *out, int *spelt)
 {
     const uint8_t *s = (const uint8_t *)text.data;
@@ -101,7 +100,7 @@ static size_t decode_text(el_view text, unsigned type, char *out, int *spelt)
         const int high = hex_digit(text.data[3]);
         const int low = hex_digit(text.data[4]);
         if (high >= 0 && low >= 0) {
-            out[0] = (char)(high * 16 + low);
+            if (out != NULL) out[0] = (char)(high * 16 + low);
             return 1;
         }
     }
@@ -109,15 +108,21 @@ static size_t decode_text(el_view text, unsigned type, char *out, int *spelt)
     size_t n = 0;
     int plain = type == EL_TOKEN_NORMAL;
     for (size_t pos = 0; plain && pos < text.size;) {
-        uint32_t point;
-        pos += el_utf8_next(s + pos, text.size - pos, &point);
-        const int byte = el_point_to_byte(point);
+        int byte = s[pos];
+        if (byte > 0x20 && byte < 0x7F) {  // spelt by itself
+            pos++;
+        } else {
+            uint32_t point;
+            pos += el_utf8_next(s + pos, text.size - pos, &point);
+            byte = el_point_to_byte(point);
+        }
         plain = byte >= 0;
-        if (plain) out[n++] = (char)byte;
+        if (plain && out != NULL) out[n] = (char)byte;
+        n += plain != 0;
     }
     *spelt = plain;
     if (plain) return n;
-    if (text.size > 0) memcpy(out, text.data, text.size);
+    if (out != NULL && text.size > 0) memcpy(out, text.data, text.size);
     return text.size;
 }
 
@@ -129,73 +134,110 @@ static int is_end_text(el_view text)
     return 0;
 }
 
-/* Pool, starts, kinds, and the list of tokens to be found whole. */
-static el_status copy_tokens(builder *b, el_error *err)
+static int is_listed(const el_vocab_source *source, size_t id)
 {
-    el_tokenizer *tok = b->tok;
-    const el_vocab_source *source = b->source;
-    const size_t n = source->n_tokens;
-    size_t total = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (source->tokens[i].size > UINT32_MAX - total) {
-            return el_fail(err, EL_ERR_FORMAT, "the token texts have more than 2^32 bytes");
-        }
-        total += source->tokens[i].size;
-    }
+    return is_special(type_of(source, id)) && source->tokens[id].size > 0;
+}
 
-    tok->pool = keep(tok, total, 1);
-    tok->starts = keep(tok, n + 1, sizeof *tok->starts);
-    tok->kinds = keep(tok, n, 1);
-    if (tok->pre->ignore_merges) tok->by_bytes = keep(tok, n, sizeof *tok->by_bytes);
-    if (tok->pool == NULL || tok->starts == NULL || tok->kinds == NULL ||
-        (tok->pre->ignore_merges && tok->by_bytes == NULL)) {
-        return EL_ERR_NOMEM;
+/* Counts that decide how large the tables are. */
+static el_status measure(builder *b, el_error *err)
+{
+    const el_vocab_source *source = b->source;
+    el_tables_head *head = &b->head;
+    *head = (el_tables_head){
+        .n_tokens = (uint32_t)source->n_tokens,
+        .n_merges = (uint32_t)source->n_merges,
+        .bos = source->bos,
+        .eos = source->eos,
+        .eot = source->eot,
+        .unk = source->unk,
+        .pad = source->pad,
+        .add_bos = source->add_bos < 0 ? b->pre->add_bos != 0 : source->add_bos != 0,
+        .add_eos = source->add_eos > 0,
+    };
+    memcpy(head->pre, b->pre->name, strlen(b->pre->name));  // a constant of ours, shorter than 32
+
+    // the pool is last in the block: it may turn out smaller than the texts, which are longer than their bytes
+    size_t total = 0;
+    for (size_t i = 0; i < source->n_tokens; i++) {
+        const el_view text = source->tokens[i];
+        int spelt = 0;
+        if (text.size > UINT32_MAX - total)
+            return el_fail(err, EL_ERR_FORMAT, "the token texts have more than 2^32 bytes");
+        total += text.size;
+        if (b->pre->ignore_merges) (void)decode_text(text, type_of(source, i), NULL, &spelt);
+        head->n_by_bytes += spelt != 0;
+        head->n_specials += is_listed(source, i) != 0;
     }
-    uint32_t used = 0;
-    for (size_t i = 0; i < n; i++) {
+    head->pool_bytes = (uint32_t)total;
+    return EL_OK;
+}
+
+/* One block for the tokenizer and its tables. */
+static el_status take_block(builder *b)
+{
+    const el_tables_map map = el_tables_place(&b->head);
+    const size_t own = (sizeof *b->tok + 63) / 64 * 64;
+    if (map.end > SIZE_MAX - own) return EL_ERR_NOMEM;
+    b->tok = calloc(1, own + (size_t)map.end);
+    if (b->tok == NULL) return EL_ERR_NOMEM;
+
+    uint8_t *const block = b->block = (uint8_t *)b->tok + own;
+    memcpy(block, &b->head, sizeof b->head);
+    el_tables_attach(b->tok, block, b->pre);
+    b->tok->info.memory_bytes += own;
+    b->byte_ids = (void *)(block + map.byte_ids);
+    b->special_rows = (void *)(block + map.special_rows);
+    b->starts = (void *)(block + map.starts);
+    b->merges = (void *)(block + map.merges);
+    b->rows = (void *)(block + map.rows);
+    b->partners = (void *)(block + map.partners);
+    b->specials = (void *)(block + map.specials);
+    b->by_bytes = (void *)(block + map.by_bytes);
+    b->kinds = block + map.kinds;
+    b->pool = (char *)block + map.pool;
+    return EL_OK;
+}
+
+/* Pool, starts, kinds, and the list of tokens to be found whole. */
+static void copy_tokens(builder *b)
+{
+    const el_vocab_source *source = b->source;
+    uint32_t used = 0, whole = 0;
+    for (size_t i = 0; i < source->n_tokens; i++) {
         const unsigned type = type_of(source, i);
         int spelt;
-        tok->starts[i] = used;
-        used += (uint32_t)decode_text(source->tokens[i], type, tok->pool + used, &spelt);
-        tok->kinds[i] = (uint8_t)type;
-        if (type == EL_TOKEN_CONTROL && is_end_text(source->tokens[i])) tok->kinds[i] |= EL_KIND_END;
-        if (tok->by_bytes != NULL && spelt) tok->by_bytes[tok->n_by_bytes++] = (int32_t)i;
+        b->starts[i] = used;
+        used += (uint32_t)decode_text(source->tokens[i], type, b->pool + used, &spelt);
+        b->kinds[i] = (uint8_t)type;
+        if (type == EL_TOKEN_CONTROL && is_end_text(source->tokens[i])) b->kinds[i] |= EL_KIND_END;
+        if (b->pre->ignore_merges && spelt) b->by_bytes[whole++] = (int32_t)i;
     }
-    tok->starts[n] = used;
-    if (source->eos >= 0) tok->kinds[source->eos] |= EL_KIND_END;
-    if (source->eot >= 0) tok->kinds[source->eot] |= EL_KIND_END;
-    if (tok->by_bytes != NULL) el_vocab_sort(tok, NULL, tok->by_bytes, b->spare, tok->n_by_bytes);
-    return EL_OK;
+    b->starts[source->n_tokens] = used;
+    b->head.pool_bytes = used;
+    memcpy(b->block, &b->head, sizeof b->head);
+    if (source->eos >= 0) b->kinds[source->eos] |= EL_KIND_END;
+    if (source->eot >= 0) b->kinds[source->eot] |= EL_KIND_END;
 }
 
-static el_status index_specials(builder *b)
+static void list_specials(builder *b)
 {
-    el_tokenizer *tok = b->tok;
-    for (size_t i = 0; i < tok->info.n_tokens; i++) {
-        tok->n_specials += is_special(tok->kinds[i] & EL_TYPE_MASK) && b->source->tokens[i].size > 0;
-    }
-    tok->specials = keep(tok, tok->n_specials, sizeof *tok->specials);
-    if (tok->specials == NULL) return EL_ERR_NOMEM;
-
     size_t used = 0;
-    for (size_t i = 0; i < tok->info.n_tokens; i++) {
-        const int listed = is_special(tok->kinds[i] & EL_TYPE_MASK) && b->source->tokens[i].size > 0;
-        if (!listed) continue;
-        tok->specials[used++] = (int32_t)i;
-        tok->special_rows[(uint8_t)b->source->tokens[i].data[0] + 1]++;
+    for (size_t i = 0; i < b->source->n_tokens; i++) {
+        if (!is_listed(b->source, i)) continue;
+        b->specials[used++] = (int32_t)i;
+        b->special_rows[(uint8_t)b->source->tokens[i].data[0] + 1]++;
     }
-    for (size_t byte = 0; byte < 256; byte++) tok->special_rows[byte + 1] += tok->special_rows[byte];
-    el_vocab_sort(tok, NULL, tok->specials, b->spare, tok->n_specials);
-    return EL_OK;
+    for (size_t byte = 0; byte < 256; byte++) b->special_rows[byte + 1] += b->special_rows[byte];
 }
 
-/* Tokens by raw text, and the token of each byte. */
-static void index_texts(builder *b)
+static int32_t find_text(const builder *b, el_view text)
 {
-    const size_t n = b->source->n_tokens;
-    for (size_t i = 0; i < n; i++) b->sorted[i] = (int32_t)i;
-    el_vocab_sort(b->tok, b->source->tokens, b->sorted, b->spare, n);
+    return el_text_find(&b->index, text, (el_view){"", 0}, el_text_hash(0, text));
+}
 
+static void find_bytes(builder *b)
+{
     for (unsigned byte = 0; byte < 256; byte++) {
         const uint32_t point = el_byte_to_point((uint8_t)byte);
         char text[2] = {(char)point, 0};
@@ -205,13 +247,8 @@ static void index_texts(builder *b)
             text[1] = (char)(0x80u | (point & 0x3Fu));
             len = 2;
         }
-        b->tok->byte_ids[byte] = el_vocab_find(b->tok, b->source->tokens, b->sorted, n, (el_view){text, len});
+        b->byte_ids[byte] = find_text(b, (el_view){text, len});
     }
-}
-
-static int32_t find_text(const builder *b, const char *ptr, size_t len)
-{
-    return el_vocab_find(b->tok, b->source->tokens, b->sorted, b->source->n_tokens, (el_view){ptr, len});
 }
 
 /* One merge, "left right"; the first space after the first byte parts them, as in llama.cpp. */
@@ -221,42 +258,43 @@ static el_status parse_merge(builder *b, size_t rank, el_error *err)
     const char *space = text.size > 2 ? memchr(text.data + 1, ' ', text.size - 2) : NULL;
     if (space == NULL) return el_fail(err, EL_ERR_FORMAT, "merge %zu is not two texts and a space", rank);
 
-    const size_t left = (size_t)(space - text.data);
-    const size_t right = text.size - left - 1;
-    memcpy(b->scratch, text.data, left);
-    memcpy(b->scratch + left, space + 1, right);
-    const el_merge merge = {find_text(b, b->scratch, left), find_text(b, b->scratch + left, right),
-                            find_text(b, b->scratch, left + right)};
+    const el_view left = {text.data, (size_t)(space - text.data)};
+    const el_view right = {space + 1, text.size - left.size - 1};
+    const uint64_t hash = el_text_hash(0, left);
+    const int32_t guess = rank > 0 ? b->merges[rank - 1].result + 1 : 0;  // vocabularies list them in order
+    const el_merge merge = {el_text_find(&b->index, left, (el_view){"", 0}, hash), find_text(b, right),
+                            el_text_is(&b->index, guess, left, right)
+                                ? guess
+                                : el_text_find(&b->index, left, right, el_text_hash(hash, right))};
     if (merge.left < 0 || merge.right < 0 || merge.result < 0) {
         return el_fail(err, EL_ERR_FORMAT, "merge %zu, '%.*s', has a part or a result that is no token", rank,
                        (int)(text.size < 100 ? text.size : 100), text.data);
     }
-    b->tok->merges[rank] = merge;
+    b->merges[rank] = merge;
     return EL_OK;
 }
 
 /* partners by (left, right, rank): two stable counting sorts, by right and then by left. */
 static el_status sort_merges(builder *b)
 {
-    el_tokenizer *tok = b->tok;
-    const size_t n = tok->info.n_tokens;
-    const size_t n_merges = b->source->n_merges;
+    const size_t n = b->head.n_tokens;
+    const size_t n_merges = b->head.n_merges;
     el_status st = EL_ERR_NOMEM;
     uint32_t *by_right = calloc(n_merges > 0 ? n_merges : 1, sizeof *by_right);
     uint32_t *next = calloc(n + 1, sizeof *next);
     if (by_right == NULL || next == NULL) goto done;
 
-    for (size_t i = 0; i < n_merges; i++) next[tok->merges[i].right + 1]++;
+    for (size_t i = 0; i < n_merges; i++) next[b->merges[i].right + 1]++;
     for (size_t i = 0; i < n; i++) next[i + 1] += next[i];
-    for (size_t i = 0; i < n_merges; i++) by_right[next[tok->merges[i].right]++] = (uint32_t)i;
+    for (size_t i = 0; i < n_merges; i++) by_right[next[b->merges[i].right]++] = (uint32_t)i;
 
-    for (size_t i = 0; i < n_merges; i++) tok->rows[tok->merges[i].left + 1]++;
-    for (size_t i = 0; i < n; i++) tok->rows[i + 1] += tok->rows[i];
-    memcpy(next, tok->rows, (n + 1) * sizeof *next);
+    for (size_t i = 0; i < n_merges; i++) b->rows[b->merges[i].left + 1]++;
+    for (size_t i = 0; i < n; i++) b->rows[i + 1] += b->rows[i];
+    memcpy(next, b->rows, (n + 1) * sizeof *next);
     for (size_t i = 0; i < n_merges; i++) {
         const uint32_t rank = by_right[i];
-        const el_merge *merge = &tok->merges[rank];
-        tok->partners[next[merge->left]++] = (el_partner){.right = merge->right, .rank = rank};
+        const el_merge *merge = &b->merges[rank];
+        b->partners[next[merge->left]++] = (el_partner){.right = merge->right, .rank = rank};
     }
     st = EL_OK;
 
@@ -266,96 +304,53 @@ done:
     return st;
 }
 
-static el_status copy_merges(builder *b, el_error *err)
+/* Both lists of ids in the order of their tokens' bytes. */
+static el_status sort_lists(builder *b)
 {
-    el_tokenizer *tok = b->tok;
-    const size_t n_merges = b->source->n_merges;
-    size_t longest = 1;
-    for (size_t i = 0; i < n_merges; i++) {
-        if (b->source->merges[i].size > longest) longest = b->source->merges[i].size;
-    }
-    b->scratch = malloc(longest);
-    tok->merges = keep(tok, n_merges, sizeof *tok->merges);
-    tok->partners = keep(tok, n_merges, sizeof *tok->partners);
-    tok->rows = keep(tok, tok->info.n_tokens + 1, sizeof *tok->rows);
-    if (b->scratch == NULL || tok->merges == NULL || tok->partners == NULL || tok->rows == NULL) {
-        return EL_ERR_NOMEM;
-    }
-    for (size_t i = 0; i < n_merges; i++) {
-        const el_status st = parse_merge(b, i, err);
-        if (st != EL_OK) return st;
-    }
-    return sort_merges(b);
+    const size_t most = b->head.n_specials > b->head.n_by_bytes ? b->head.n_specials : b->head.n_by_bytes;
+    int32_t *spare = calloc(most > 0 ? most : 1, sizeof *spare);
+    if (spare == NULL) return EL_ERR_NOMEM;
+    el_vocab_sort(b->tok, NULL, b->specials, spare, b->head.n_specials);
+    el_vocab_sort(b->tok, NULL, b->by_bytes, spare, b->head.n_by_bytes);
+    free(spare);
+    return EL_OK;
 }
 
 static el_status build(builder *b, el_error *err)
 {
-    const size_t n = b->source->n_tokens;
-    b->sorted = calloc(n, sizeof *b->sorted);
-    b->spare = calloc(n, sizeof *b->spare);
-    if (b->sorted == NULL || b->spare == NULL) return EL_ERR_NOMEM;
-
-    el_status st = copy_tokens(b, err);
+    el_status st = measure(b, err);
+    if (st == EL_OK) st = take_block(b);
+    if (st == EL_OK) st = el_text_index_build(&b->index, b->source->tokens, b->source->n_tokens);
     if (st != EL_OK) return st;
-    st = index_specials(b);
-    if (st != EL_OK) return st;
-    index_texts(b);
-    return copy_merges(b, err);
+    copy_tokens(b);
+    list_specials(b);
+    find_bytes(b);
+    for (size_t i = 0; i < b->source->n_merges && st == EL_OK; i++) st = parse_merge(b, i, err);
+    if (st == EL_OK) st = sort_merges(b);
+    if (st == EL_OK) st = sort_lists(b);
+    return st;
 }
 
 el_status el_tokenizer_new(el_tokenizer **out, const el_vocab_source *source, el_error *err)
 {
     *out = NULL;
-    const el_pre *pre = NULL;
+    builder b = {.source = source};
     el_status st = check_source(source, err);
-    if (st == EL_OK) st = find_pre(source, &pre, err);
+    if (st == EL_OK) st = find_pre(source, &b.pre, err);
     if (st != EL_OK) return st;
 
-    builder b = {.source = source};
-    st = EL_ERR_NOMEM;
-    b.tok = calloc(1, sizeof *b.tok);
-    if (b.tok == NULL) goto done;
-    b.tok->pre = pre;
-    b.tok->info = (el_tokenizer_info){
-        .n_tokens = source->n_tokens,
-        .memory_bytes = sizeof *b.tok,
-        .bos = source->bos,
-        .eos = source->eos,
-        .eot = source->eot,
-        .unk = source->unk,
-        .pad = source->pad,
-        .add_bos = source->add_bos < 0 ? pre->add_bos : source->add_bos != 0,
-        .add_eos = source->add_eos > 0,
-    };
     st = build(&b, err);
-
-done:
-    free(b.sorted);
-    free(b.spare);
-    free(b.scratch);
+    el_text_index_free(&b.index);
     if (st == EL_OK) {
         *out = b.tok;
-    } else {
-        el_tokenizer_free(b.tok);
-        if (st == EL_ERR_NOMEM)
-            el_fail(err, st, "no memory for a vocabulary of %zu tokens", source->n_tokens);
+        return EL_OK;
     }
+    el_tokenizer_free(b.tok);
+    if (st == EL_ERR_NOMEM) el_fail(err, st, "no memory for a vocabulary of %zu tokens", source->n_tokens);
     return st;
 }
 
-void el_tokenizer_free(el_tokenizer *tok)
-{
-    if (tok == NULL) return;
-    free(tok->pool);
-    free(tok->starts);
-    free(tok->kinds);
-    free(tok->merges);
-    free(tok->rows);
-    free(tok->partners);
-    free(tok->specials);
-    free(tok->by_bytes);
-    free(tok);
-}
+void el_tokenizer_free(el_tokenizer *tok) { free(tok); }
 
 el_status el_tokenizer_token(const el_tokenizer *tok, int32_t id, el_view *out, el_error *err)
 {

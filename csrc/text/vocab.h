@@ -9,6 +9,10 @@
 #define EL_TYPE_MASK 0x0Fu  ///< type in `kinds`
 #define EL_KIND_END 0x80u   ///< generation ends at this token
 
+/// Ids and ranks fit in 32 bits with room to spare.
+#define EL_MAX_TOKENS (1u << 24)
+#define EL_MAX_MERGES (1u << 26)
+
 /// Merge of rank i, by ids.
 typedef struct el_merge {
     int32_t left, right, result;
@@ -20,24 +24,26 @@ typedef struct el_partner {
     uint32_t rank;
 } el_partner;
 
+/// Views of one block of tables (tables.h), which the tokenizer owns if el_tokenizer_new made it.
 struct el_tokenizer {
     const el_pre *pre;
     el_tokenizer_info info;
+    const uint8_t *block;
 
-    char *pool;       // bytes of all tokens, one after the other
-    uint32_t *starts;  // starts[id]: (n_tokens + 1,) offsets into pool
-    uint8_t *kinds;   // kinds[id]: EL_TOKEN_* | EL_KIND_END
-    int32_t byte_ids[256];  // token of each single byte, or -1
+    const char *pool;         // bytes of all tokens, one after the other
+    const uint32_t *starts;   // starts[id]: (n_tokens + 1,) offsets into pool
+    const uint8_t *kinds;     // kinds[id]: EL_TOKEN_* | EL_KIND_END
+    const int32_t *byte_ids;  // (256,) token of each single byte, or -1
 
-    el_merge *merges;      // merges[rank]: (n_merges,)
-    uint32_t *rows;        // rows[left]: (n_tokens + 1,) offsets into partners
-    el_partner *partners;  // (n_merges,) by left, right, rank
+    const el_merge *merges;      // merges[rank]: (n_merges,)
+    const uint32_t *rows;        // rows[left]: (n_tokens + 1,) offsets into partners
+    const el_partner *partners;  // (n_merges,) by left, right, rank
 
-    int32_t *specials;  // (n_specials,) special tokens by text
+    const int32_t *specials;  // (n_specials,) special tokens by text
     size_t n_specials;
-    uint32_t special_rows[257];  // specials whose first byte is b: [special_rows[b], special_rows[b + 1])
+    const uint32_t *special_rows;  // (257,) specials of first byte b: [special_rows[b], special_rows[b + 1])
 
-    int32_t *by_bytes;  // (n_by_bytes,) tokens by their bytes; only where a whole piece is looked up
+    const int32_t *by_bytes;  // (n_by_bytes,) tokens by their bytes; only where a whole piece is looked up
     size_t n_by_bytes;
 };
 

@@ -1,9 +1,11 @@
-"""Requantization: a GGUF file in, the same model in another format out."""
+"""A model file in, the same model in another format out: GGUF (requantized) or edge image (packed)."""
 
 import contextlib
 import os
+import secrets
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -61,12 +63,18 @@ class Conversion:
 def convert(
     src: str | os.PathLike[str],
     dst: str | os.PathLike[str],
-    quant: str,
+    quant: str | None = None,
     *,
     embedding: str | None = None,
+    machine: str | None = None,
+    version: int = 0,
+    sign: object = None,
     progress: bool | Callable[[int, int], None] = False,
 ) -> Conversion:
-    """Write a model file with its weights in another format.
+    """Write a model file: a GGUF with its weights in another format, or an edge image for deployment.
+
+    An edge image is written if `machine` is given or `dst` ends in ``.edge``: weights packed as the kernels
+    read them, tokenizer and chat template, plan, a SHA-256 of every part, and a signature if `sign` is given.
 
     Which tensor gets which format:
 
@@ -83,14 +91,23 @@ def convert(
     Parameters
     ----------
     src : path-like
-        A GGUF file.
+        A GGUF file, or the name of a known model. For an edge image also an edge image, whose packed weights
+        are then kept: only machine, version and signature are new.
     dst : path-like
-        The GGUF file to write. It appears only when complete; an existing file is replaced then.
-    quant : str
-        One of `edgellm.quant.QUANTIZABLE`, in any case; ``"f32"`` dequantizes.
+        The file to write. It appears only when complete; an existing file is replaced then.
+    quant : str or None
+        One of `edgellm.quant.QUANTIZABLE`, in any case; ``"f32"`` dequantizes. None, for an edge image, keeps
+        every tensor's format.
     embedding : str or None
         The format of embedding and head; None for `quant`, or ``"q8_0"`` where `quant` is coarser, as the
         usual quantizer of GGUF files does: logits suffer most from a coarse head.
+    machine : {"portable", "x86-avx2", "x86-avx512", "aarch64"} or None
+        What the image asks of the machine that loads it; the packed bytes are the same for all. None is
+        ``"portable"``.
+    version : int
+        Version of the image, 0 to 2**32 - 1, for `min_version` of `edgellm.load`.
+    sign : path-like, bytes or Ed25519PrivateKey, optional
+        Private key that signs the image: a PEM file, 32 bytes, or a key of `cryptography`.
     progress : bool or callable
         True shows a bar; a callable gets (bytes read, bytes to read).
 
@@ -101,11 +118,14 @@ def convert(
     Raises
     ------
     ValueError
-        If a format is unknown or cannot be made, or `dst` is `src`.
+        If a format is unknown or cannot be made, or `dst` is `src`; if `machine`, `version` or `sign` is out
+        of range, or given for a GGUF.
     FormatError
         If `src` is malformed, or a tensor has values that are not finite or too large for the format.
     OSError
         If a file cannot be read or written.
+    ImportError
+        If `sign` is given and the package `cryptography` is not installed (the extra ``verify``).
 
     Notes
     -----
@@ -115,13 +135,20 @@ def convert(
     Examples
     --------
     >>> edgellm.convert("SmolLM2-135M-Instruct.Q4_1.gguf", "smollm2.q8_0.gguf", "q8_0")  # doctest: +SKIP
+    >>> edgellm.convert("smollm2-135m", "x.edge", machine="x86-avx2", sign="key.pem")  # doctest: +SKIP
     """
-    quant = _quant_name("quant", quant)
-    embedding = _head_type(quant) if embedding is None else _quant_name("embedding", embedding)
-    source, target = os.fspath(src), os.fspath(dst)
+    source, target = _source(src), os.fspath(dst)
     check_regular(source)
     if os.path.exists(target) and os.path.samefile(source, target):
         raise ValueError(f"convert: dst is src ({source}); give the new file another name")
+    if machine is not None or target.endswith(".edge"):
+        return _convert_to_image(source, target, quant, embedding, machine, version, sign, progress)
+    if version != 0 or sign is not None:
+        raise ValueError("convert: version and sign are for edge images; a GGUF carries neither")
+    if quant is None:
+        raise ValueError(f"convert: quant is needed for a GGUF; possible are {', '.join(QUANTIZABLE)}")
+    quant = _quant_name("quant", quant)
+    embedding = _head_type(quant) if embedding is None else _quant_name("embedding", embedding)
 
     with open(source, "rb", buffering=0) as file, contextlib.ExitStack() as stack:
         header = read_open(file.fileno(), source)
@@ -135,6 +162,70 @@ def convert(
             )
             bytes_out = out.tell()
     return Conversion(target, quant, types, header.file_bytes, bytes_out, origin)
+
+
+def _source(src: str | os.PathLike[str]) -> str:
+    """A file as it is named, or that of a known model."""
+    source = os.fspath(src)
+    if os.path.lexists(source) or os.path.basename(source) != source or "." in source:
+        return source
+    from edgellm import models
+
+    return os.fspath(models.resolve(source))
+
+
+def _convert_to_image(
+    source: str,
+    target: str,
+    quant: str | None,
+    embedding: str | None,
+    machine: str | None,
+    version: int,
+    sign: object,
+    progress: bool | Callable[[int, int], None],
+) -> Conversion:
+    from edgellm.conversion import edge
+
+    machine, version = edge.check_machine(machine or "portable"), edge.check_version(version)
+    key = None
+    if sign is not None:
+        from edgellm._signing import private_key
+
+        key = private_key(sign)
+    if quant is None and embedding is not None:
+        raise ValueError("convert: embedding is of use with quant only")
+    title = os.path.basename(target)
+    with contextlib.ExitStack() as stack:
+
+        def begin(total: int) -> Callable[[int], None]:
+            return _report_to(progress, title, total, stack)
+
+        image = _core.edge_open(source, False)
+        if image is not None:
+            if quant is not None:
+                raise ValueError(
+                    "convert: an edge image is packed for good; requantize the GGUF it came from"
+                )
+            types, bytes_out = edge.rewrite_image(image, source, target, machine, version, key, begin)
+            origin = image.info["requantized_from"]
+            return Conversion(target, _most(types), types, os.path.getsize(source), bytes_out, origin)
+        if quant is not None:
+            between = os.path.join(os.path.dirname(target), f".{title[:100]}.{secrets.token_hex(4)}.gguf")
+            stack.callback(Path(between).unlink, missing_ok=True)
+            made = convert(source, between, quant, embedding=embedding, progress=progress)
+            types, bytes_out = edge.write_image(between, target, machine, version, key, begin)
+            return replace(made, path=target, types=types, bytes_out=bytes_out)
+        types, bytes_out = edge.write_image(source, target, machine, version, key, begin)
+        with open(source, "rb", buffering=0) as file:
+            before = read_open(file.fileno(), source).metadata.get(PROVENANCE_KEY)
+        origin = before if isinstance(before, str) else None
+        return Conversion(target, _most(types), types, os.path.getsize(source), bytes_out, origin)
+
+
+def _most(types: dict[str, str]) -> str:
+    """The format that most matrices have."""
+    matrices = [type for name, type in types.items() if "norm" not in name] or ["f32"]
+    return max(sorted(set(matrices)), key=matrices.count)
 
 
 def _quant_name(argument: str, name: object) -> str:
@@ -212,7 +303,12 @@ def _round(raw: bytes, tensor: Tensor, type: str) -> bytes:
 def _reporter(
     progress: bool | Callable[[int, int], None], title: str, header: Header, stack: contextlib.ExitStack
 ) -> Callable[[int], None]:
-    total = sum(tensor.nbytes for tensor in header.tensors)
+    return _report_to(progress, title, sum(tensor.nbytes for tensor in header.tensors), stack)
+
+
+def _report_to(
+    progress: bool | Callable[[int, int], None], title: str, total: int, stack: contextlib.ExitStack
+) -> Callable[[int], None]:
     if not callable(progress):
         return stack.enter_context(Progress(title, total, shown=progress)).advance
     tell, done = progress, 0

@@ -23,6 +23,7 @@
 EL_API_BEGIN
 
 enum {
+    EL_EDGE_MAGIC_BYTES = 8,
     EL_EDGE_FORMAT = 1,      ///< version of the format that this build reads and writes
     EL_EDGE_ALIGN = 64,      ///< of an image in memory, of its sections and of its tensors
     EL_EDGE_SECTIONS = 7,
@@ -50,7 +51,8 @@ el_status el_machine_find(const char *name, el_machine *out, el_error *err);
 /// The weights' hash is that of their tensors' hashes, one after the other.
 typedef struct el_edge_section {
     uint64_t offset;
-    uint64_t bytes;   ///< up to the next section, or to the end of the file
+    uint64_t bytes;  ///< up to the next section, or to the end of the file
+    uint64_t used;   ///< without the zeros at its end
     const uint8_t *sha256;
 } el_edge_section;
 
@@ -101,6 +103,13 @@ typedef struct el_edge_tensor {
     uint64_t bytes;   ///< a multiple of EL_EDGE_ALIGN
     const uint8_t *sha256;
 } el_edge_tensor;
+
+/// Whether a file that starts with these bytes means to be an edge image.
+bool el_edge_is_image(const uint8_t first[EL_EDGE_MAGIC_BYTES]);
+
+/// Bytes of the image that starts here, for flash that knows no file sizes; `bytes` are readable, 1024 are
+/// enough. EL_ERR_FORMAT if it is none. Pass *file_bytes on to el_edge_parse only if so many are there.
+el_status el_edge_size(const void *image, uint64_t bytes, uint64_t *file_bytes, el_error *err);
 
 /// Check the structure of an image of `bytes` bytes: every count, offset, size, shape and tensor, against
 /// each other and against the bytes that are there. Weights and tokenizer tables are not read.

@@ -9,6 +9,7 @@
 #include "edgellm/gguf.h"
 #include "edgellm/pool.h"
 #include "edgellm/status.h"
+#include "edgellm/tokenizer.h"
 
 EL_API_BEGIN
 
@@ -82,6 +83,12 @@ uint64_t el_plan_session_bytes(const el_plan *plan);
 ///                    and to be kept until the last session is gone. There is nothing to free.
 el_status el_model_init(el_model **out, const el_gguf *gguf, const el_source *source, size_t isa,
                         size_t micro_batch, el_pool *pool, void *memory, uint64_t bytes, el_error *err);
+
+/// As el_model_init, and el_tokenizer_from_gguf at the same time: the pool's first thread builds the
+/// tokenizer while the others pack. `*tokenizer` is for el_tokenizer_free; NULL on failure.
+el_status el_model_load(el_model **out, el_tokenizer **tokenizer, const el_gguf *gguf,
+                        const el_source *source, size_t isa, size_t micro_batch, el_pool *pool, void *memory,
+                        uint64_t bytes, el_error *err);
 
 const el_config *el_model_config(const el_model *model);
 size_t el_model_micro_batch(const el_model *model);
