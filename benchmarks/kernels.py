@@ -1,7 +1,7 @@
 """Time the matrix kernels on one thread, as a share of this machine's measured speed of reading.
 
-Usage: python benchmarks/kernels.py [--json FILE]. Times are CPU time of the calling thread, so that other
-work on the machine costs caches but not the clock; each is the best and the median of its repetitions.
+Usage: python benchmarks/kernels.py [--json FILE] [--types q5_0 ...] [--isas avx2 ...]. Times are CPU time of
+the calling thread, so that other work on the machine costs caches but not the clock; each is the best and the median of its repetitions.
 """
 
 import argparse
@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from edgellm import _core, _testing, cpu
+from edgellm.quant import TYPES
 
 SHAPES = [(1, 1536, 576), (1, 576, 1536), (1, 49152, 576), (4, 49152, 576), (8, 49152, 576), (512, 1536, 576)]
-TYPES = ["q4_0", "q4_1", "q8_0", "q4_k"]
+QUANTIZED = [t for t in TYPES if _testing.layout(t) in _testing.QUANTIZED and t != "tq1_0"]  # packed as tq2_0
 RING_BYTES = 24 << 20  # more than a second-level cache: weights come from where a decode step finds them
 
 
@@ -48,8 +49,8 @@ def read_bytes_per_s() -> float:
 
 def measure(type_name: str, isa: str, m: int, n: int, k: int) -> dict[str, Any]:
     """Time one kernel on random weights of one shape."""
-    if type_name == "q4_k":
-        k = -(-k // 256) * 256
+    block = TYPES[type_name].block_values
+    k = -(-k // block) * block
     op = f"gemm_q8_{_testing.layout(type_name)}"
     tiles = -(-n // _testing.LANES)
     size = tiles * _testing.tile_bytes(type_name, k)
@@ -82,13 +83,15 @@ def main() -> None:
     """Print a table; with --json also write a file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--types", nargs="*", choices=QUANTIZED, help="these only")
+    parser.add_argument("--isas", nargs="*", choices=cpu.runnable_isas(), help="these only")
     args = parser.parse_args()
     peak = read_bytes_per_s()
     print(f"{machine()}: reads {peak / 1e9:.1f} GB/s on one thread")
     print(f"{'op':<18}{'isa':<12}{'m x n x k':<18}{'us':>9}{'median':>9}{'GB/s':>8}{'of read':>9}{'TOPS':>7}")
     rows = []
-    for isa in [isa for isa in cpu.runnable_isas() if isa != "ref"]:
-        for type_name in TYPES:
+    for isa in args.isas or [isa for isa in cpu.runnable_isas() if isa != "ref"]:
+        for type_name in sorted(args.types or QUANTIZED):
             for shape in SHAPES:
                 row = measure(type_name, isa, *shape)
                 row["share_of_read"] = row["bytes_per_s"] / peak

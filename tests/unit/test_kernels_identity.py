@@ -121,10 +121,10 @@ def test_gemm_has_the_bits_of_ref(isa, type_name, m):
             assert same_bits(got, _testing.gemm(type_name, "ref", n, k, tiles, x, spare)), (n, k, spare)
 
 
-@pytest.mark.parametrize("type_name", ["q4_0", "q4_1", "q8_0", "q5_1", "f32", "f16", "bf16"])
+@pytest.mark.parametrize("type_name", TYPE_NAMES)
 @pytest.mark.parametrize("kind", FILLS)
 def test_gemm_of_extreme_activations_has_the_bits_of_ref(isa, type_name, kind):
-    for k in (32, 96, 576):
+    for k in (32, 96, 576) if TYPES[type_name].block_values <= 32 else (256, 768):
         tiles = _testing.pack(type_name, k, random_rows(type_name, 19, k))
         x = fill(kind, (13, k))
         got = _testing.gemm(type_name, isa, 19, k, tiles, x)

@@ -10,18 +10,20 @@ static inline float el_lane_f16(const uint8_t *part, size_t at, size_t lane)
     return el_f16_to_f32(el_load_u16(part + (at * EL_LANES + lane) * 2));
 }
 
-/// The stored integers of one block: `q` is the planes of the block.
+/// The stored integers of one block, four at a time: `q` is the planes of the block.
 static inline void el_lane_stored(el_shape shape, const uint8_t *q, size_t lane, uint8_t v[EL_BLOCK])
 {
-    const uint8_t *high = q + shape.low * 64u;  // the second plane
-    for (size_t j = 0; j < EL_BLOCK; j++) {
-        const size_t g = j / 4,
-                     at = lane * 4 + j % 4;  // group of four values; byte within a register's worth
-        if (shape.low == 8) v[j] = q[g * 64 + at];
-        if (shape.low == 4) v[j] = (q[g % 4 * 64 + at] >> (g / 4 * 4)) & 15;
-        if (shape.low == 2) v[j] = (q[g % 2 * 64 + at] >> (g / 2 * 2)) & 3;
-        if (shape.high == 2) v[j] |= (uint8_t)(((high[g % 2 * 64 + at] >> (g / 2 * 2)) & 3) << shape.low);
-        if (shape.high == 1) v[j] |= (uint8_t)(((high[at] >> g) & 1) << shape.low);
+    uint32_t low[8], high[2] = {0};  // this lane's word of each group of a plane
+    for (size_t g = 0; g < shape.low; g++) memcpy(&low[g], q + g * 64 + lane * 4, 4);
+    for (size_t g = 0; g < shape.high; g++) memcpy(&high[g], q + (shape.low + g) * 64u + lane * 4, 4);
+
+    for (size_t g = 0; g < 8; g++) {  // values 4g .. 4g + 3
+        uint32_t word = low[g % shape.low];
+        if (shape.low == 4) word = word >> (g / 4 * 4) & 0x0F0F0F0F;
+        if (shape.low == 2) word = word >> (g / 2 * 2) & 0x03030303;
+        if (shape.high == 2) word |= (high[g % 2] >> (g / 2 * 2) & 0x03030303) << shape.low;
+        if (shape.high == 1) word |= (high[0] >> g & 0x01010101) << shape.low;
+        memcpy(v + g * 4, &word, 4);
     }
 }
 

@@ -13,45 +13,56 @@ typedef struct lane_view {
     el_shape shape;
 } lane_view;
 
-// One block. Largest integers: numerics.md, "gemm_q8"; all below 2^24, so (float) of them is exact.
-static float block(el_layout layout, const lane_view *w, size_t b, const el_act_q8 *x, float acc)
+/// One block of one lane.
+typedef struct lane_block {
+    float d, m;
+    int32_t s[2], n[2];  // sub-scales and sub-minima of the halves
+    int8_t v[EL_BLOCK];
+} lane_block;
+
+static void load_block(el_layout layout, const lane_view *w, size_t b, lane_block *out)
 {
     const size_t head = w->shape.super ? b / (EL_SUPER / EL_BLOCK) : b;
-    const float d = el_lane_f16(w->d, head, w->lane) * x->scale;
-    const float m = w->shape.minima ? el_lane_f16(w->m, head, w->lane) * x->scale : 0.0f;
     const uint8_t *s = w->s + b * w->shape.s + w->lane, *n = w->n + b * w->shape.n + w->lane;
-    const int32_t sum = x->sum, sum_lo = x->sum_lo, sum_hi = sum - sum_lo;
-    int32_t lo = 0, hi = 0;
-    int8_t v[EL_BLOCK];
 
-    el_lane_values(layout, w->q + b * w->shape.q, w->lane, v);
+    out->d = el_lane_f16(w->d, head, w->lane);
+    out->m = w->shape.minima ? el_lane_f16(w->m, head, w->lane) : 0.0f;
+    el_lane_values(layout, w->q + b * w->shape.q, w->lane, out->v);
+    for (size_t h = 0; h < 2; h++) {
+        out->s[h] = 1;
+        out->n[h] = 1;
+        if (layout == EL_LAYOUT_Q4_KX16 || layout == EL_LAYOUT_Q5_KX16) {
+            out->s[h] = s[0];
+            out->n[h] = n[0];
+        } else if (layout == EL_LAYOUT_Q2_KX16) {
+            out->s[h] = s[h * EL_LANES] & 15;
+            out->n[h] = s[h * EL_LANES] >> 4;
+        } else if (layout == EL_LAYOUT_Q3_KX16 || layout == EL_LAYOUT_Q6_KX16) {
+            out->s[h] = (int8_t)s[h * EL_LANES];
+        }
+    }
+}
+
+// Largest integers: numerics.md, "gemm_q8"; all below 2^24, so (float) of them is exact.
+static float add_block(const lane_view *w, const lane_block *block, const el_act_q8 *x, float acc)
+{
+    int32_t lo = 0, hi = 0;
     for (size_t j = 0; j < EL_BLOCK / 2; j++) {
-        lo += v[j] * x->q[j];
-        hi += v[j + EL_BLOCK / 2] * x->q[j + EL_BLOCK / 2];
+        lo += block->v[j] * x->q[j];
+        hi += block->v[j + EL_BLOCK / 2] * x->q[j + EL_BLOCK / 2];
     }
-    switch (layout) {
-    case EL_LAYOUT_Q4_1X16:
-    case EL_LAYOUT_Q5_1X16:  //
-        acc = el_fmaf(d, (float)(lo + hi), acc);
-        return el_fmaf(m, (float)sum, acc);
-    case EL_LAYOUT_Q4_KX16:
-    case EL_LAYOUT_Q5_KX16:
-        acc = el_fmaf(d, (float)(s[0] * (lo + hi)), acc);
-        return el_fmaf(-m, (float)(n[0] * sum), acc);
-    case EL_LAYOUT_Q2_KX16:  // s[0] and s[16] have the halves' sub-scales low and their sub-minima high
-        acc = el_fmaf(d, (float)((s[0] & 15) * lo + (s[16] & 15) * hi), acc);
-        return el_fmaf(-m, (float)((s[0] >> 4) * sum_lo + (s[16] >> 4) * sum_hi), acc);
-    case EL_LAYOUT_Q3_KX16:
-    case EL_LAYOUT_Q6_KX16:  //
-        return el_fmaf(d, (float)((int8_t)s[0] * lo + (int8_t)s[16] * hi), acc);
-    default:  // one scale and no minimum
-        return el_fmaf(d, (float)(lo + hi), acc);
-    }
+    acc = el_fmaf(block->d * x->scale, (float)(block->s[0] * lo + block->s[1] * hi), acc);
+    if (!w->shape.minima) return acc;
+
+    const int32_t sum = block->n[0] * x->sum_lo + block->n[1] * (x->sum - x->sum_lo);
+    const float m = block->m * x->scale;
+    return el_fmaf(w->shape.super ? -m : m, (float)sum, acc);  // K-quants take their minima off
 }
 
 static void gemm_q8(el_layout layout, size_t m, size_t n, size_t k, const uint8_t *w, const el_act_q8 *x,
                     size_t x_stride, float *y, size_t y_stride)
 {
+    enum { ROWS = 8 };  // rows of X that share the reading of a block
     assert(k % EL_BLOCK == 0);
     const el_shape shape = el_shape_of(layout);
     const el_parts at = el_parts_of(shape, k);
@@ -60,11 +71,17 @@ static void gemm_q8(el_layout layout, size_t m, size_t n, size_t k, const uint8_
         const uint8_t *tile = w + row / EL_LANES * at.bytes;
         const lane_view lane = {tile,        tile + at.m,    tile + at.s, tile + at.n,
                                 tile + at.q, row % EL_LANES, shape};
-        for (size_t t = 0; t < m; t++) {
-            const el_act_q8 *xt = x + t * x_stride;  // x[t, :]: (k / EL_BLOCK,)
-            float acc = 0.0f;
-            for (size_t b = 0; b < k / EL_BLOCK; b++) acc = block(layout, &lane, b, &xt[b], acc);
-            y[t * y_stride + row] = acc;
+        for (size_t first = 0; first < m; first += ROWS) {
+            const size_t rows = m - first < ROWS ? m - first : ROWS;
+            float acc[ROWS] = {0.0f};
+            for (size_t b = 0; b < k / EL_BLOCK; b++) {
+                lane_block block;
+                load_block(layout, &lane, b, &block);
+                for (size_t r = 0; r < rows; r++) {
+                    acc[r] = add_block(&lane, &block, x + (first + r) * x_stride + b, acc[r]);
+                }
+            }
+            for (size_t r = 0; r < rows; r++) y[(first + r) * y_stride + row] = acc[r];
         }
     }
 }
