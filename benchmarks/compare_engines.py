@@ -22,7 +22,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from compare import files, measure, page
+from compare import files, measure, package, page
 from compare.peers import RESULTS, EngineDied, PeerMissing, python_of
 from compare.stamp import load_average, name_of, stamp
 
@@ -85,6 +85,7 @@ class Run:
 
     def jobs(self) -> Iterator[Job]:
         """Names and works; a name never changes its meaning."""
+        yield "package", self._package
         if self.args.quick:
             yield from self._jobs_of("tiny", "q4_0", self._tiny)
             return
@@ -92,6 +93,10 @@ class Run:
             yield from self._jobs_of("SmolLM2-135M", quant, lambda q=quant: self._smollm(q))  # type: ignore[misc]  # a default argument binds the value of this turn
         for quant in self.args.wide:
             yield from self._jobs_of("random, width 768", quant, lambda q=quant: files.wide(q, self.work))  # type: ignore[misc]  # as above
+
+    def _package(self) -> Iterator[Row]:
+        llama = python_of("llama") if self.engines.with_llama else None
+        yield package.package(llama, self.settings.least, self.args.build)
 
     def _smollm(self, quant: str) -> Path:
         peer = self.engines.llamas().get("llama.cpp")
@@ -233,6 +238,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--alone", action="store_true", help="measure ours only")
     parser.add_argument("--no-torch", action="store_true", help="leave PyTorch out")
     parser.add_argument("--quick", action="store_true", help="a test of this script, in seconds")
+    parser.add_argument("--build", action="store_true", help="also time a build from sdist (minutes)")
     parser.add_argument("--fresh", action="store_true", help="forget the rows of an unfinished run")
     parser.add_argument("--work", type=Path, help="folder for model files (default: beside the models)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the results")

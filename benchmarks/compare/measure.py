@@ -42,7 +42,7 @@ class Settings:
     least: int = 3
     group_s: float = 45.0
     loads: int = 7
-    context: int = 1024
+    context: int = 640
     read_bytes: int = 64 << 20
     cpus: tuple[int, ...] = (0, 1)
     threads: tuple[int, ...] = (1, 2)
@@ -167,6 +167,7 @@ def agreement(engines: Engines, path: Path, ids: list[int], threads: int, folder
     return Agreement(
         distance=float(np.abs(ours - wide).mean()),
         yardstick=float(np.abs(wide - single).mean()),
+        chance=float(np.abs(wide - np.roll(wide, 1)).mean()),
         same_top=float((ours_top == wide_top).mean()),
     )
 
@@ -321,6 +322,7 @@ def guarded(engines: Engines, path: Path, base: Row, ids: list[int], settings: S
         "kind": "agreement",
         "distance": found.distance,
         "yardstick": found.yardstick,
+        "chance": found.chance,
         "same_top": found.same_top,
         "holds": found.holds,
     }

@@ -65,7 +65,7 @@ def targets(found: Row) -> list[str]:
     amx = "amx_int8" in found["stamp"]["machine"]["flags"]
     lines = []
     for row in found["rows"]:
-        what = f"{row['kind']} {row['quant']}, {row['threads']} thr" if "threads" in row else ""
+        what = f"{row['kind']} {row['quant']}, {row['threads']} thr" if "threads" in row else row["kind"]
         lines += [[what, v.target, v.figure, "yes" if v.met else "**no**"] for v in verdicts(row, amx)]
         if row.get("reason"):
             lines.append([what, "-", row["reason"], "not measured"])
@@ -133,7 +133,10 @@ def _memory(rows: list[Row]) -> list[str]:
 
 def _agreement(rows: list[Row]) -> list[str]:
     lines = [
-        [r["model"], r["quant"], f"{r['distance']:.3f}", f"{r['yardstick']:.3f}", f"{r['same_top']:.0%}"]
+        [
+            *(r["model"], r["quant"], f"{r['distance']:.3f}", f"{r['yardstick']:.3f}"),
+            *(f"{r['chance']:.1f}", f"{r['same_top']:.0%}"),
+        ]
         for r in rows
         if r["kind"] == "agreement"
     ]
@@ -143,9 +146,13 @@ def _agreement(rows: list[Row]) -> list[str]:
         "## Agreement, before anything was timed",
         "",
         "Mean difference of the log-probability of the observed token on one window: ours from llama.cpp,",
-        "llama.cpp at one micro-batch from itself at micro-batch 1; how often the top token is the same.",
+        "llama.cpp at one micro-batch from itself at micro-batch 1, a token from an unrelated one; how often",
+        "the top token is the same.",
         "",
-        *table(["model", "format", "ours from llama.cpp", "llama.cpp from itself", "same top"], lines),
+        *table(
+            ["model", "format", "ours from llama.cpp", "llama.cpp from itself", "unrelated", "same top"],
+            lines,
+        ),
     ]
 
 
@@ -172,7 +179,7 @@ def _head(found: Row) -> list[str]:
 def page(found: Row) -> str:
     """The whole page."""
     rows: list[Row] = found["rows"]
-    real = [row for row in rows if not row["model"].startswith("random")]
+    real = [row for row in rows if row["model"] and not row["model"].startswith("random")]
     random = [row for row in rows if row["model"].startswith("random")]
     text = _head(found)
     judged = targets(found)

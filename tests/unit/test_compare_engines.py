@@ -93,7 +93,7 @@ def test_prefill_target_depends_on_amx_and_asks_for_torch_there():
 
 def test_verdict_of_nan_is_not_met():
     assert not figures.at_least("x", math.nan, 1.0).met
-    assert not figures.Agreement(math.nan, 0.07, 0.9).holds
+    assert not figures.Agreement(math.nan, 0.07, 4.0, 0.9).holds
 
 
 def test_rows_of_other_models_and_without_peer_have_no_verdict():
@@ -113,10 +113,20 @@ def test_memory_is_judged_against_llama_and_against_the_plan():
     assert [v.met for v in figures.verdicts({**base, "beyond_bytes": {OURS: 97}}, False)] == [False]
 
 
+def test_package_is_judged_by_import_size_and_build():
+    one = {
+        "kind": "package", "import_s": {OURS: {"median": 0.02}}, "extension_bytes": 1_000_001, "build_s": None,
+    }  # fmt: skip
+    assert [v.met for v in figures.verdicts(one, False)] == [True, False]
+    assert [v.met for v in figures.verdicts({**one, "build_s": 121.0}, False)] == [True, False, False]
+
+
 def test_agreement_stops_a_broken_engine():
-    assert figures.Agreement(distance=0.07, yardstick=0.07, same_top=0.96).holds
-    assert not figures.Agreement(distance=2.0, yardstick=0.07, same_top=0.96).holds
-    assert not figures.Agreement(distance=0.07, yardstick=0.07, same_top=0.3).holds
+    good = figures.Agreement(distance=0.07, yardstick=0.07, chance=4.0, same_top=0.96)
+    assert good.holds
+    assert dataclasses.replace(good, yardstick=0.0).holds  # formats that leave llama.cpp equal to itself
+    assert not dataclasses.replace(good, distance=2.0).holds
+    assert not dataclasses.replace(good, same_top=0.3).holds
 
 
 def test_interleave_takes_turns_after_one_round_of_warm_up():
@@ -274,6 +284,8 @@ def test_quick_comparison_writes_both_files(tmp_path):
     (written,) = (tmp_path / "out").glob("compare-*.json")
     held = json.loads(written.read_text("utf-8"))
     assert held["complete"]
-    assert {"decode", "prefill", "first token", "load", "memory"} <= {r["kind"] for r in held["rows"]}
+    assert {"decode", "prefill", "first token", "batch", "load", "memory", "package"} <= {
+        r["kind"] for r in held["rows"]
+    }
     assert page.page(held) == written.with_suffix(".md").read_text("utf-8")
     assert not (tmp_path / "work" / "quick.json").exists()
