@@ -1,7 +1,8 @@
 """Time the matrix kernels on one thread, as a share of this machine's measured speed of reading.
 
 Usage: python benchmarks/kernels.py [--json FILE] [--types q5_0 ...] [--isas avx2 ...]. Times are CPU time of
-the calling thread, so that other work on the machine costs caches but not the clock; each is the best and the median of its repetitions.
+the calling thread, so that other work on the machine costs caches but not the clock; each is the best and
+the median of its repetitions.
 """
 
 import argparse
