@@ -15,8 +15,8 @@ def features() -> list[str]:
     Returns
     -------
     features : list of str
-        Such as ``["avx2", "fma", "f16c", "avx512", "avx512_vnni"]``; empty on a processor without any.
-        ``"avx512"`` means AVX-512 F, BW, VL and DQ together.
+        Such as ``["avx2", "fma", "f16c", "avx512", "avx512_vnni"]``, or ``["neon", "dotprod"]`` on a
+        Raspberry Pi 5; empty on a processor without any. ``"avx512"`` means AVX-512 F, BW, VL and DQ.
 
     Examples
     --------

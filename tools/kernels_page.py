@@ -23,6 +23,16 @@ def first_sentence(function: str, header: str) -> str:
     return re.split(r"(?<=\.)\s|\s@param", text)[0]
 
 
+def features() -> dict[str, list[str]]:
+    """CPU features behind each EL_NEEDS_* of core/select.h."""
+    header = (ROOT / "csrc" / "core" / "select.h").read_text(encoding="utf-8")
+    found: dict[str, list[str]] = {"0": []}
+    for macro, body in re.findall(r"^#define (EL_NEEDS_\w+) (.+)$", header, re.MULTILINE):
+        parts = re.findall(r"EL_(?:CPU|NEEDS)_\w+", body)
+        found[macro] = [name for part in parts for name in found.get(part, [part])]
+    return found
+
+
 def main() -> None:
     """Write the page to standard output."""
     header = (KERNELS / "kernel_types.h").read_text(encoding="utf-8")
@@ -47,10 +57,11 @@ def main() -> None:
             ]
             cells.append(f"`{files[0].name}`" if files else "")
         print(f"| `{op}` | {first_sentence(function, header)} | " + " | ".join(cells) + " |")
-    print("\nCPU features needed:\n")
+    print("\nCPU features needed, as `edgellm.cpu.features()` names them:\n")
     for isa in isas:
-        needs = sorted({need for _, row, need in rows if row == isa})
-        print(f"- `{isa}`: " + (", ".join(f"`{need}`" for need in needs) if needs != ["0"] else "none"))
+        needs = sorted({name for _, row, need in rows if row == isa for name in features()[need]})
+        names = [name.removeprefix("EL_CPU_").lower() for name in needs]
+        print(f"- `{isa}`: " + (", ".join(f"`{name}`" for name in names) or "none"))
 
 
 if __name__ == "__main__":

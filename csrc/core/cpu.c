@@ -49,6 +49,16 @@ uint64_t el_cpu_decode(const el_cpuid *id)
     return cpu;
 }
 
+uint64_t el_cpu_decode_hwcap(uint64_t hwcap, uint64_t hwcap2)
+{
+    // Bits of Linux's arm64 <asm/hwcap.h>: ASIMD, ASIMDDP, I8MM. Vector registers are one file, saved always.
+    if ((hwcap >> 1 & 1) == 0) return 0;
+    uint64_t cpu = EL_CPU_NEON;
+    if ((hwcap >> 20 & 1) != 0) cpu |= EL_CPU_DOTPROD;
+    if ((hwcap2 >> 13 & 1) != 0) cpu |= EL_CPU_I8MM;
+    return cpu;
+}
+
 #if defined(__x86_64__)
 #include <cpuid.h>
 
@@ -88,14 +98,7 @@ static uint64_t detect(void)
 #elif defined(__aarch64__)
 #include <sys/auxv.h>
 
-static uint64_t detect(void)
-{
-    const unsigned long hwcap = getauxval(AT_HWCAP), hwcap2 = getauxval(AT_HWCAP2);
-    uint64_t cpu = EL_CPU_NEON;
-    if ((hwcap >> 20 & 1) != 0) cpu |= EL_CPU_DOTPROD;  // HWCAP_ASIMDDP
-    if ((hwcap2 >> 13 & 1) != 0) cpu |= EL_CPU_I8MM;    // HWCAP2_I8MM
-    return cpu;
-}
+static uint64_t detect(void) { return el_cpu_decode_hwcap(getauxval(AT_HWCAP), getauxval(AT_HWCAP2)); }
 
 #else
 

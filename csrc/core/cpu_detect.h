@@ -18,4 +18,7 @@ uint64_t el_cpu_decode(const el_cpuid *id);
 /// function leads here.
 void el_cpu_pretend(uint64_t features);
 
+/// The same from what Linux tells a program on AArch64 in AT_HWCAP and AT_HWCAP2. Pure.
+uint64_t el_cpu_decode_hwcap(uint64_t hwcap, uint64_t hwcap2);
+
 #endif

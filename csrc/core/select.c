@@ -20,6 +20,15 @@ enum {
 #if EL_BUILD_AMX
     EL_ISA_amx,
 #endif
+#if EL_BUILD_NEON
+    EL_ISA_neon,
+#endif
+#if EL_BUILD_DOTPROD
+    EL_ISA_dotprod,
+#endif
+#if EL_BUILD_I8MM
+    EL_ISA_i8mm,
+#endif
     EL_ISAS
 };
 
@@ -40,6 +49,15 @@ static const struct {
 #endif
 #if EL_BUILD_AMX
     [EL_ISA_amx] = {"amx", EL_NEEDS_AMX, EL_MANY_ROWS},
+#endif
+#if EL_BUILD_NEON
+    [EL_ISA_neon] = {"neon", EL_NEEDS_NEON, 0},
+#endif
+#if EL_BUILD_DOTPROD
+    [EL_ISA_dotprod] = {"dotprod", EL_NEEDS_DOTPROD, 0},
+#endif
+#if EL_BUILD_I8MM
+    [EL_ISA_i8mm] = {"i8mm", EL_NEEDS_I8MM, 0},
 #endif
 };
 

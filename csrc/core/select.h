@@ -9,6 +9,9 @@
 #define EL_NEEDS_AVXVNNI (EL_NEEDS_AVX2 | EL_CPU_AVX_VNNI)
 #define EL_NEEDS_AVX512VNNI (EL_NEEDS_AVX2 | EL_CPU_AVX512 | EL_CPU_AVX512_VNNI)
 #define EL_NEEDS_AMX (EL_NEEDS_AVX512VNNI | EL_CPU_AMX_INT8)
+#define EL_NEEDS_NEON EL_CPU_NEON
+#define EL_NEEDS_DOTPROD (EL_NEEDS_NEON | EL_CPU_DOTPROD)
+#define EL_NEEDS_I8MM (EL_NEEDS_DOTPROD | EL_CPU_I8MM)
 
 /// Fill the table with the best kernel at or below ISA `isa` that features `cpu` allow, for products of
 /// `rows` rows of activations: tiles of a whole matrix unit are wasted on few. Bits do not depend on it.

@@ -188,17 +188,8 @@ static PyObject *testing_pack_sizes(PyObject *module, PyObject *args)
     return Py_BuildValue("inn", layout, (Py_ssize_t)el_pack_row_bytes(type, (size_t)k), (Py_ssize_t)tile);
 }
 
-static PyObject *testing_cpu_decode(PyObject *module, PyObject *args)
+static PyObject *feature_names(uint64_t cpu)
 {
-    (void)module;
-    el_cpuid id;
-    unsigned long long xcr0;
-    if (!PyArg_ParseTuple(args, "IIIIIK:cpu_decode", &id.leaf1_ecx, &id.leaf7_ebx, &id.leaf7_ecx,
-                          &id.leaf7_edx, &id.leaf7_1_eax, &xcr0)) {
-        return NULL;
-    }
-    id.xcr0 = xcr0;
-    const uint64_t cpu = el_cpu_decode(&id);
     PyObject *out = PyList_New(0);
     uint64_t bit = 0;
     const char *name;
@@ -225,6 +216,27 @@ static PyObject *testing_cpu_pretend(PyObject *module, PyObject *args)
         }
     }
     return PyErr_Format(PyExc_ValueError, "cpu_pretend: no feature %s", want);
+}
+
+static PyObject *testing_cpu_decode(PyObject *module, PyObject *args)
+{
+    (void)module;
+    el_cpuid id;
+    unsigned long long xcr0;
+    if (!PyArg_ParseTuple(args, "IIIIIK:cpu_decode", &id.leaf1_ecx, &id.leaf7_ebx, &id.leaf7_ecx,
+                          &id.leaf7_edx, &id.leaf7_1_eax, &xcr0)) {
+        return NULL;
+    }
+    id.xcr0 = xcr0;
+    return feature_names(el_cpu_decode(&id));
+}
+
+static PyObject *testing_cpu_decode_hwcap(PyObject *module, PyObject *args)
+{
+    (void)module;
+    unsigned long long hwcap, hwcap2;
+    if (!PyArg_ParseTuple(args, "KK:cpu_decode_hwcap", &hwcap, &hwcap2)) return NULL;
+    return feature_names(el_cpu_decode_hwcap(hwcap, hwcap2));
 }
 
 static PyObject *testing_sincos(PyObject *module, PyObject *args)
@@ -322,6 +334,7 @@ static PyMethodDef methods[] = {
     {"testing_pack_sizes", testing_pack_sizes, METH_VARARGS, "Layout, bytes of a row, bytes of a tile."},
     {"testing_cpu_decode", testing_cpu_decode, METH_VARARGS, "el_cpu_decode"},
     {"testing_cpu_pretend", testing_cpu_pretend, METH_VARARGS, "el_cpu_pretend"},
+    {"testing_cpu_decode_hwcap", testing_cpu_decode_hwcap, METH_VARARGS, "el_cpu_decode_hwcap"},
     {"testing_sincos", testing_sincos, METH_VARARGS, "el_sincos"},
     {"testing_pow", testing_pow, METH_VARARGS, "el_pow"},
     {"testing_partition", testing_partition, METH_VARARGS, "el_partition"},

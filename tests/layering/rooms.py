@@ -32,6 +32,8 @@ ISA_MACRO = {
     "avx512vnni": "__AVX512VNNI__",
     "amx": "__AMX_INT8__",
     "neon": "__ARM_NEON",
+    "dotprod": "__ARM_FEATURE_DOTPROD",
+    "i8mm": "__ARM_FEATURE_MATMUL_INT8",
 }
 _INCLUDE = re.compile(r'^\s*#\s*include\s*(?P<open>[<"])(?P<name>[^">]+)[">]', re.MULTILINE)
 

@@ -59,6 +59,28 @@ def test_features_of_an_old_machine():
     assert decode(leaf1=0, xcr0=0x3) == []
 
 
+# Bits of Linux's arm64 <asm/hwcap.h>.
+FP, ASIMD, ASIMDHP, ASIMDRDM, ASIMDDP, I8MM = 1 << 0, 1 << 1, 1 << 10, 1 << 12, 1 << 20, 1 << 13
+CORTEX_A72 = FP | ASIMD | 0xF8 | 1 << 7  # a Raspberry Pi 4: CRC32 and the like, no dot products
+CORTEX_A76 = CORTEX_A72 | ASIMDHP | ASIMDRDM | ASIMDDP  # a Raspberry Pi 5
+
+
+@pytest.mark.parametrize(
+    ("hwcap", "hwcap2", "features"),
+    [
+        (CORTEX_A72, 0, ["neon"]),
+        (CORTEX_A76, 0, ["neon", "dotprod"]),
+        (CORTEX_A76, I8MM, ["neon", "dotprod", "i8mm"]),
+        (CORTEX_A72, I8MM, ["neon", "i8mm"]),
+        (0xFFFFFFFF & ~(ASIMD | ASIMDDP), 0xFFFFFFFF & ~I8MM, []),
+        (0, 0, []),
+        ((1 << 64) - 1, (1 << 64) - 1, ["neon", "dotprod", "i8mm"]),
+    ],
+)
+def test_features_that_linux_reports_on_arm(hwcap, hwcap2, features):
+    assert _core.testing_cpu_decode_hwcap(hwcap, hwcap2) == features
+
+
 def _cpu_flags():
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:

@@ -39,6 +39,34 @@ def test_kernel_page_is_current(root):
     assert page == made.stdout, "run: python tools/kernels_page.py > docs/kernels.md"
 
 
+# What users of each family get; a machine that cannot build a folder still has its rows in the list.
+ISA_ORDER = ["ref", "avx2", "avxvnni", "avx512vnni", "amx", "neon", "dotprod", "i8mm"]
+
+
+def rows_of_the_list(root):
+    text = (root / "csrc" / "kernels" / "kernels.def").read_text(encoding="utf-8")
+    return re.findall(r"^EL_KERNEL\((\w+), (\w+), (\w+)\)$", text, re.MULTILINE)
+
+
+def test_list_goes_from_slow_to_fast_on_every_family(root):
+    order = list(dict.fromkeys(isa for _, isa, _ in rows_of_the_list(root)))
+    assert order == [isa for isa in ISA_ORDER if isa in order]
+    assert {"neon", "dotprod", "i8mm"} <= set(order)
+
+
+def test_every_row_needs_what_its_isa_needs(root):
+    for op, isa, needs in rows_of_the_list(root):
+        assert needs == ("0" if isa == "ref" else f"EL_NEEDS_{isa.upper()}"), (op, isa)
+
+
+def test_neon_has_every_operation(root):
+    rows = [(op, isa) for op, isa, _ in rows_of_the_list(root)]
+    assert {op for op, isa in rows if isa == "neon"} == {op for op, isa in rows if isa == "ref"}
+    products = {op for op, isa in rows if isa == "ref" and op.startswith("gemm_q8")}
+    for isa in ("dotprod", "i8mm"):
+        assert {op for op, row in rows if row == isa} == products
+
+
 def test_every_listed_kernel_has_its_file(root):
     text = (root / "csrc" / "kernels" / "kernels.def").read_text(encoding="utf-8")
     for op, isa in re.findall(r"^EL_KERNEL\((\w+), (\w+),", text, re.MULTILINE):

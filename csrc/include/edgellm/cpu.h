@@ -34,7 +34,7 @@ size_t el_cpu_count(void);
 const char *el_cpu_feature_name(size_t i, uint64_t *bit);
 
 /// Instruction sets this build has kernels for, in increasing order of preference.
-/// Name of the i-th ("ref", "avx2", "avx512vnni"); NULL past the last.
+/// Name of the i-th ("ref", "avx2", "avx512vnni"; on AArch64 "ref", "neon", "dotprod", "i8mm"); NULL past the last.
 const char *el_isa_name(size_t i);
 
 /// Index of an ISA by name. EL_ERR_ARG, naming the known ones, if it is unknown or
