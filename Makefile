@@ -3,14 +3,14 @@
 #   make test     every test, set-up included            make check   format, lint, types, layering
 #   make build    the engine in .venv, editable          make bench   speed beside llama.cpp and torch
 #   make parity   numbers beside the same peers          make peers   builds them (minutes, 1.5 GB)
-#   make clean    what was built, and .venv
+#   make cross    the C library on emulated processors   make clean   what was built, and .venv
 SHELL := /bin/bash
 PY := .venv/bin/python
 SOURCES := setup.py pyproject.toml csrc/kernels/isas.txt $(shell find csrc -name '*.c' -o -name '*.cpp' -o -name '*.h' -o -name '*.def')
 SAN := build/sanitized
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format build weights peers bench parity sanitize clean
+.PHONY: help demo test cross check format build weights peers bench parity sanitize clean
 
 help:
 	@sed -n 's/^#  //p' Makefile
@@ -39,6 +39,11 @@ demo: weights
 # The sanitizers' own run comes first, so that pytest's summary of the whole suite is the last line.
 test: weights sanitize
 	@$(PY) -m pytest
+
+# The C library for other architectures, run by qemu: needs Debian's cross compilers, which it installs.
+cross: .venv/.built
+	@tools/setup.sh cross
+	@$(PY) -m pytest tests/cross
 
 check: .venv/.built
 	@tools/check.sh

@@ -6,6 +6,7 @@
 #   build    the extension, editable, into .venv
 #   weights  the SmolLM2-135M file, into the user's cache
 #   emulator qemu, with which CI plays a CPU without AVX; optional
+#   cross    compilers for other architectures, and qemu to run what they make
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
@@ -151,6 +152,29 @@ step_emulator() {
             return
     fi
     say "no qemu-x86_64 here: the test on a CPU without AVX will be skipped"
+}
+
+# A command of each package that `make cross` needs, and the package.
+CROSS_TOOLS=(
+    aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu /usr/aarch64-linux-gnu/lib/libc.so.6:libc6-dev-arm64-cross
+    qemu-aarch64:qemu-user
+)
+
+step_cross() {
+    local tool missing=()
+    for tool in "${CROSS_TOOLS[@]}"; do
+        command -v "${tool%%:*}" >/dev/null 2>&1 || [ -e "${tool%%:*}" ] || missing+=("${tool##*:}")
+    done
+    [ "${#missing[@]}" -gt 0 ] || return 0
+    command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" -eq 0 ] ||
+        die "make cross needs Debian's packages ${missing[*]}: apt-get install them as root"
+    say "Debian packages: ${missing[*]}"
+    mkdir -p build
+    export DEBIAN_FRONTEND=noninteractive
+    { apt-get update && apt-get install -y --no-install-recommends "${missing[@]}"; } </dev/null >build/apt.log 2>&1 || {
+        tail -n 20 build/apt.log >&2
+        die "apt-get could not install: ${missing[*]} (is there a network?); all its words are in build/apt.log"
+    }
 }
 
 step_weights() {

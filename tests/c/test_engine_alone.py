@@ -4,19 +4,16 @@ import os
 import re
 import shutil
 import subprocess
-import sys
-import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import tiny_model
+from helpers import c_archives, tiny_model
 
 import edgellm
 
 WRAPPED = ("malloc", "calloc", "realloc", "aligned_alloc", "posix_memalign", "free", "pthread_create")
-ROOMS = ("model", "text", "format", "core")  # link order
 IDS = [5, 9, 41, 7, 77, 120, 3, 60, 61, 62, 63, 64, 65]
 
 
@@ -61,23 +58,8 @@ class Engine:
 
 
 def build(root: Path, env: dict[str, str], sanitizer: str, out: Path) -> Path:
-    """Build the archives with a sanitizer (kept between runs) and link engine.c against them."""
-    name = (
-        "sanitized" if sanitizer.startswith("address") else sanitizer or "plain"
-    )  # tools/sanitize.sh: the first
-    base = root / "build" / name / f"temp.{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
-    command = [sys.executable, "setup.py", "-q", "build_clib", "-b", str(base), "-t", str(base)]
-    done = subprocess.run(
-        command,
-        cwd=root,
-        env={**env, "EDGELLM_SANITIZE": sanitizer},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    archives = [str(p) for room in ROOMS for p in base.glob(f"libedgellm_{room}.a")]
-    archives += sorted(str(p) for p in base.glob("libedgellm_kernels_*.a"))
+    """Link engine.c against the archives, all with a sanitizer."""
+    archives = c_archives.build(root, env, sanitizer)
     program = out / "engine"
     flags = ["-std=c11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread"]
     flags += [f"-fsanitize={sanitizer}"] if sanitizer else []
