@@ -16,7 +16,8 @@
 #include "kernels/el_declare.h"
 #include "kernels/el_tile_256.h"
 
-enum { EL_PANEL = 16, EL_AHEAD = 8192 };  // blocks of a panel; bytes of weights prefetched ahead
+// Blocks of a panel, most rows that do without one, bytes of weights prefetched ahead.
+enum { EL_PANEL = 16, EL_FEW = 4, EL_AHEAD = 8192 };
 
 /// What rows of X need to pass over a panel.
 typedef struct el_pass {
@@ -73,36 +74,60 @@ EL_INLINE void el_prefetch(const uint8_t *p, size_t bytes)
     for (size_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *)p + i, _MM_HINT_T0);
 }
 
-/// One tile times one row of X.
-EL_INLINE void el_tile_row(el_layout layout, unsigned top, size_t blocks, const el_tile *t,
-                           const uint8_t *ahead, const el_act_q8 *x, float *y, size_t n)
+/// One block of half a tile times `rows` rows of X, a constant.
+EL_INLINE void el_half_rows(el_layout layout, unsigned top, size_t rows, const el_half *h,
+                            const el_act_q8 *const *x, size_t b, __m256 *acc)
+{
+    const el_form form = el_form_of(layout);
+    const int bias = EL_BYTES_SATURATE && top > 63 ? 0 : el_bias_of(layout);
+    const int8_t *q[2];
+    __m256i lo[2], hi[2];
+#pragma GCC unroll 2
+    for (size_t r = 0; r < rows; r++) q[r] = x[r][b].q;
+    el_dot(top, form < EL_HALVES ? 8 : 4, 1, rows, h->w, 0, q, lo);
+    if (form >= EL_HALVES) {
+#pragma GCC unroll 2
+        for (size_t r = 0; r < rows; r++) q[r] += 16;
+        el_dot(top, 4, 1, rows, h->w + 4, 0, q, hi);
+    }
+#pragma GCC unroll 2
+    for (size_t r = 0; r < rows; r++) {
+        const __m256i high = form < EL_HALVES ? lo[r] : hi[r];
+        acc[r] = el_add_block(form, bias, h, &x[r][b], lo[r], high, acc[r]);
+    }
+}
+
+/// At most EL_FEW rows of X over one tile, `rows` of them (a constant, 1 or 2) at a time.
+EL_INLINE void el_tile_rows(el_layout layout, unsigned top, size_t rows, size_t m, size_t blocks,
+                            const el_tile *t, const uint8_t *ahead, const el_act_q8 *x, size_t x_stride,
+                            float *y, size_t y_stride, size_t n)
 {
     const int bias = EL_BYTES_SATURATE && top > 63 ? 0 : el_bias_of(layout);
     const size_t step = el_block_bytes_of(layout);
-    __m256 acc[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
-
+    const el_act_q8 *xr[EL_FEW];
+    __m256 acc[2][EL_FEW];
+    for (size_t r = 0; r < m + m % rows; r++) {  // of an odd number the last one counts twice
+        xr[r] = x + (r < m ? r : m - 1) * x_stride;
+        acc[0][r] = acc[1][r] = _mm256_setzero_ps();
+    }
     for (size_t b = 0; b < blocks; b++) {
         el_prefetch(ahead + b * step, step);
 #pragma GCC unroll 2
         for (size_t half = 0; half < 2; half++) {
-            const int8_t *q = x[b].q;
             el_half h;
-            __m256i lo, hi;
             el_unpack_w(layout, bias, t, b, half, h.w);
-            if (el_form_of(layout) < EL_HALVES) {
-                el_dot(top, 8, 1, 1, h.w, 0, &q, &lo);
-                hi = lo;
-            } else {
-                el_dot(top, 4, 1, 1, h.w, 0, &q, &lo);
-                q += 16;
-                el_dot(top, 4, 1, 1, h.w + 4, 0, &q, &hi);
-            }
             el_unpack_scales(layout, t, b, half, &h);
-            acc[half] = el_add_block(el_form_of(layout), bias, &h, &x[b], lo, hi, acc[half]);
+            size_t r = 0;
+            do {
+                el_half_rows(layout, top, rows, &h, xr + r, b, acc[half] + r);
+                r += rows;
+            } while (rows > 1 && r < m);
         }
     }
-    el_store8(y, n, acc[0]);
-    if (n > 8) el_store8(y + 8, n - 8, acc[1]);
+    for (size_t r = 0; r < m; r++) {
+        el_store8(y + r * y_stride, n, acc[0][r]);
+        if (n > 8) el_store8(y + r * y_stride + 8, n - 8, acc[1][r]);
+    }
 }
 
 /// `rows` rows of X over a panel, `halves` halves at a time; all but `pass` and `count` are constants.
@@ -190,15 +215,18 @@ EL_INLINE void el_gemm_256(el_layout layout, unsigned top, int bias, el_pass_fn 
     for (size_t row = 0; row < n; row += EL_LANES, y += EL_LANES) {
         size_t bytes = 0;
         const el_tile t = el_view_tile(layout, k, w, &bytes);
+        const uint8_t *ahead = w + EL_AHEAD;
         if (m == 1) {
-            el_tile_row(layout, top, blocks, &t, w + EL_AHEAD, x, y, n - row);
-        } else if (m > 1) {
+            el_tile_rows(layout, top, 1, 1, blocks, &t, ahead, x, x_stride, y, y_stride, n - row);
+        } else if (m > 0 && m <= EL_FEW) {
+            el_tile_rows(layout, top, 2, m, blocks, &t, ahead, x, x_stride, y, y_stride, n - row);
+        } else if (m > EL_FEW) {
             el_pass pass = {panel, 0, x, y, x_stride, y_stride, n - row, true};
             for (size_t first = 0; first < blocks || first == 0; first += EL_PANEL, pass.first = false) {
                 pass.blocks = blocks - first < EL_PANEL ? blocks - first : EL_PANEL;
                 pass.x = x + first;
                 for (size_t i = 0; i < 2 * pass.blocks; i++) {
-                    if (i % 2 == 0) el_prefetch(w + EL_AHEAD + (first + i / 2) * step, step);
+                    if (i % 2 == 0) el_prefetch(ahead + (first + i / 2) * step, step);
                     el_unpack_w(layout, bias, &t, first + i / 2, i % 2, panel[i / 2][i % 2].w);
                     el_unpack_scales(layout, &t, first + i / 2, i % 2, &panel[i / 2][i % 2]);
                 }

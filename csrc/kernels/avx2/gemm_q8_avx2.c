@@ -21,6 +21,13 @@ EL_INLINE __m256i four(const int8_t *x)
     return _mm256_set1_epi32(u);
 }
 
+// Without this gcc turns a chain of additions into a tree, for which there are not enough registers.
+EL_INLINE __m256i in_order(__m256i sum)
+{
+    __asm__("" : "+x"(sum));
+    return sum;
+}
+
 // dot[i * rows + r]: of `groups` groups of four values, rows of half i of W with row r of X. Halves are
 // `stride` bytes apart. All sizes and `top`, the largest weight, are constants.
 EL_INLINE void el_dot(unsigned top, size_t groups, size_t halves, size_t rows, const __m256i *w,
@@ -41,13 +48,13 @@ EL_INLINE void el_dot(unsigned top, size_t groups, size_t halves, size_t rows, c
                 for (size_t r = 0; r < rows; r++) {
                     const __m256i xg = four(x[r] + (g + j) * 4);
                     const __m256i pair = _mm256_maddubs_epi16(size, top > 63 ? _mm256_sign_epi8(xg, wg) : xg);
-                    sum[r] = j == 0 ? pair : _mm256_add_epi16(sum[r], pair);
+                    sum[r] = j == 0 ? pair : in_order(_mm256_add_epi16(sum[r], pair));
                 }
             }
 #pragma GCC unroll 6
             for (size_t r = 0; r < rows; r++) {
                 const __m256i wide = _mm256_madd_epi16(sum[r], _mm256_set1_epi16(1));
-                dot[i * rows + r] = g == 0 ? wide : _mm256_add_epi32(dot[i * rows + r], wide);
+                dot[i * rows + r] = g == 0 ? wide : in_order(_mm256_add_epi32(dot[i * rows + r], wide));
             }
         }
     }
