@@ -16,9 +16,14 @@ if TYPE_CHECKING:
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the model and how it is run."""
-    parser.add_argument("model", help="a GGUF file, a known name such as smollm2-135m, or an https address")
+    parser.add_argument(
+        "model", help="a GGUF file or edge image, a known name such as smollm2-135m, or an https address"
+    )
     parser.add_argument("--isa", help="use no kernel above this instruction set (see `edgellm doctor`)")
     parser.add_argument("--max-bytes", type=int, metavar="N", help="refuse to use more memory than this")
+    parser.add_argument("--resident", action="store_true", help="copy an edge image into memory")
+    parser.add_argument("--verify", metavar="KEY", help="public key (file) that must have signed the image")
+    parser.add_argument("--min-version", type=int, metavar="N", help="refuse an older edge image")
 
 
 def add_generation_arguments(parser: argparse.ArgumentParser, max_tokens: int) -> None:
@@ -45,7 +50,15 @@ def load(args: argparse.Namespace, threads: int | None) -> "edgellm.Model":
 
     path = models.resolve(args.model)
     with patience("loading the model"):
-        return edgellm.load(path, threads=threads, isa=args.isa, max_bytes=args.max_bytes)
+        return edgellm.load(
+            path,
+            threads=threads,
+            isa=args.isa,
+            max_bytes=args.max_bytes,
+            resident=args.resident,
+            verify=args.verify,
+            min_version=args.min_version,
+        )
 
 
 def generation(args: argparse.Namespace) -> dict[str, Any]:

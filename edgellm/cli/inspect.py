@@ -1,11 +1,14 @@
-"""``edgellm inspect``: what is in a GGUF file. Reads the header only; no weights, no model."""
+"""``edgellm inspect``: what is in a model file. Reads the header only; no weights, no model."""
 
 import argparse
 import json
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgellm.cli._text import count_text, json_number, printable, size_text, table
+
+if TYPE_CHECKING:
+    from edgellm import _core
 
 NAME = "inspect"
 HELP = "show what is in a model file, without loading it"
@@ -15,16 +18,20 @@ SHOWN_ITEMS = 4  # of a long array
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``edgellm inspect``."""
-    parser.add_argument("model", help="a GGUF file, or the name of a pulled model")
+    parser.add_argument("model", help="a GGUF file, an edge image, or the name of a pulled model")
     parser.add_argument("--tensors", action="store_true", help="list every tensor")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run ``edgellm inspect``."""
-    from edgellm import gguf, models
+    from edgellm import _core, gguf, models
 
-    header = gguf.read(models.resolve(args.model, pull=False))
+    path = models.resolve(args.model, pull=False)
+    image = _core.edge_open(str(path), False)
+    if image is not None:
+        return _show_image(image, str(path), args)
+    header = gguf.read(path)
     found = describe(header)
     if args.tensors:
         found["tensors"] = [
@@ -32,6 +39,34 @@ def run(args: argparse.Namespace) -> int:
             for t in header.tensors
         ]
     print(json.dumps(found, indent=2) if args.json else _page(found))
+    return 0
+
+
+def _show_image(image: "_core.EdgeImage", path: str, args: argparse.Namespace) -> int:
+    """An edge image: facts, plan and parts; hashes as the file states them, unchecked."""
+    info = image.info
+    facts = info.pop("image")
+    found = {"path": path, **facts, **info, "sections": len(image.sections), "tensors": len(image.tensors)}
+    rows = [
+        {"name": name, "type": type, "shape": [n, k], "offset": offset, "bytes": nbytes, "sha256": sha.hex()}
+        for name, type, n, k, offset, nbytes, sha in image.tensors
+    ]
+    if args.json:
+        print(json.dumps({**found, "tensors": rows} if args.tensors else found, indent=2))
+        return 0
+    template = found.pop("chat_template")
+    found["chat_template"] = None if template is None else f"{len(template)} characters"
+    for key in ("plan", "types"):
+        found[key] = ", ".join(f"{name} {amount}" for name, amount in found[key].items())
+    print("edge image")
+    print(table([[key, "-" if value is None else printable(str(value), 80)] for key, value in found.items()]))
+    if args.tensors:
+        cells = [
+            [printable(r["name"]), r["type"], "x".join(map(str, r["shape"])), r["offset"], r["bytes"]]
+            for r in rows
+        ]
+        print()
+        print(table([["tensor", "type", "shape", "offset", "bytes"], *cells], right=[3, 4]))
     return 0
 
 
