@@ -162,7 +162,7 @@ def test_kv_write_has_the_bits_of_ref(isa, d, kind):
 
 @pytest.mark.parametrize("kind", ["f16", "f32"])
 @pytest.mark.parametrize("d", [8, 24, 64, 72, 128, 256])
-@pytest.mark.parametrize("rows", [0, 1, 3, 4, 7, 12])
+@pytest.mark.parametrize("rows", [0, 1, 2, 3, 4, 5, 7, 12])
 def test_attention_has_the_bits_of_ref(isa, d, rows, kind):
     rng = np.random.default_rng(d + rows)
     for s, context in [(1, 16), (16, 16), (64, 64), (65, 80), (150, 160)]:
@@ -172,6 +172,18 @@ def test_attention_has_the_bits_of_ref(isa, d, rows, kind):
         for last in (growing, growing[::-1], [s - 1] * rows, rng.integers(0, s, rows).tolist()):
             got = _testing.attention(isa, q, last, 0.125, k_cache, v_cache)
             assert same_bits(got, _testing.attention("ref", q, last, 0.125, k_cache, v_cache)), (s, last)
+
+
+@pytest.mark.parametrize("kind", ["f16", "f32"])
+@pytest.mark.parametrize("d", [40, 96, 128, 136, 256])
+@pytest.mark.parametrize("rows", [47, 97, 203])
+def test_attention_of_many_rows_has_the_bits_of_ref(isa, d, rows, kind):
+    s = 150
+    k_cache, v_cache = _caches(d, s, 160, kind)
+    q = fill("random", (rows, d), seed=rows)
+    last = sorted(np.random.default_rng(rows).integers(0, s, rows).tolist())
+    got = _testing.attention(isa, q, last, 0.125, k_cache, v_cache)
+    assert same_bits(got, _testing.attention("ref", q, last, 0.125, k_cache, v_cache))
 
 
 @settings(max_examples=40)

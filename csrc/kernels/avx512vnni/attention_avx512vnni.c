@@ -1,7 +1,10 @@
-/* attention_f16. Up to six query rows share each key and value that is converted from f16. Scores: lanes
- * are keys, so each is one fma chain; several tiles and rows hide its latency. Values: lanes are the
- * head's values, keys follow in order. Keys past a row's last are computed with whatever the cache
- * holds there and then dropped: their weight is set to zero and their value is never touched. */
+/* attention_f16 and attention_f32, one body. Scores: lanes are keys, so each is one fma chain; several
+ * tiles and rows hide its latency. Values: lanes are the head's values, keys follow in order. Keys past a
+ * row's last are computed with whatever the cache holds there and then dropped: their weight is set to
+ * zero and their value is never touched.
+ *
+ * Six rows share each key and value that is loaded. Where there are more, a block of keys is converted
+ * from f16 once for many of them, since a conversion takes the ports of two fma. */
 #ifndef __AVX512VNNI__
 #error "compile this file with the flags of its folder"
 #endif
@@ -11,22 +14,55 @@
 #include "kernels/avx512vnni/el_avx512vnni.h"
 #include "kernels/el_declare.h"
 
-enum { EL_ROWS = 6, EL_CHUNK = 4, EL_HEAD_MAX = 256 };  // a chunk is four registers of values
+enum {
+    EL_ROWS = 6,
+    EL_MANY = 96,           // a multiple of EL_ROWS
+    EL_ACC = EL_MANY * 128, // values; half as many rows of the largest heads
+    EL_CHUNK = 4,           // registers of values
+    EL_HEAD_MAX = 256,
+    EL_CONVERTED_MAX = 128  // head size up to which a block is converted: two buffers of 32 KB on the stack
+};
 
-/// What a group of rows carries from one block of keys to the next.
+/// What rows carry from one block of keys to the next.
+typedef struct state {
+    const float *q[EL_MANY];
+    size_t keys[EL_MANY];  // visible ones in all
+    float max[EL_MANY];
+    __m512 sums[EL_MANY];
+    float acc[EL_ACC];  // (rows, stride)
+    size_t stride;
+} state;
+
+/// What a group of up to EL_ROWS rows needs within a block.
 typedef struct group {
-    const float *q[EL_ROWS];
-    size_t keys[EL_ROWS];   // visible ones in all
-    size_t count[EL_ROWS];  // visible ones in this block
-    float max[EL_ROWS], c[EL_ROWS];
-    __m512 sums[EL_ROWS];
+    size_t first;  // row of the state
+    size_t count[EL_ROWS];  // visible keys
+    float c[16];
     float p[EL_ROWS][EL_KEY_BLOCK];
-    float acc[EL_ROWS][EL_HEAD_MAX];
 } group;
 
-// Scores of `tiles` tiles of keys from `tile` of this block on; `rows` and `tiles` are constants.
-EL_INLINE void score_tiles(group *g, size_t rows, size_t tiles, size_t d, size_t tile, float scale,
-                           const uint16_t *k)
+/// Sixteen values of a cache (`half`, a constant: of f16), or the first ones that `mask` names.
+EL_INLINE __m512 load(const void *cache, size_t i, bool half)
+{
+    if (half) return el_f16x16((const uint16_t *)cache + i);
+    return _mm512_loadu_ps((const float *)cache + i);
+}
+
+EL_INLINE __m512 load_some(const void *cache, size_t i, bool half, __mmask16 mask)
+{
+    if (half) return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, (const uint16_t *)cache + i));
+    return _mm512_maskz_loadu_ps(mask, (const float *)cache + i);
+}
+
+EL_INLINE const void *moved(const void *cache, size_t values, bool half)
+{
+    return (const char *)cache + values * (half ? sizeof(uint16_t) : sizeof(float));
+}
+
+// Scores of `tiles` tiles of keys from `tile` of this block on; `rows` and `tiles` are constants. One
+// block ahead is asked for where the cache itself is read.
+EL_INLINE void score_tiles(const state *s, group *g, size_t rows, size_t tiles, size_t d, size_t tile,
+                           float scale, const void *k, bool half)
 {
     __m512 acc[EL_ROWS][4];
 #pragma GCC unroll 6
@@ -34,14 +70,20 @@ EL_INLINE void score_tiles(group *g, size_t rows, size_t tiles, size_t d, size_t
 #pragma GCC unroll 4
         for (size_t t = 0; t < tiles; t++) acc[r][t] = _mm512_setzero_ps();
     }
-    k += tile * d * EL_KEYS;
+    k = moved(k, tile * d * EL_KEYS, half);
     for (size_t i = 0; i < d; i++) {
         __m512 keys[4];
 #pragma GCC unroll 4
-        for (size_t t = 0; t < tiles; t++) keys[t] = el_f16x16(k + (t * d + i) * EL_KEYS);
+        for (size_t t = 0; t < tiles; t++) {
+            keys[t] = load(k, (t * d + i) * EL_KEYS, half);
+            if (half) {
+                _mm_prefetch((const char *)moved(k, (t * d + i) * EL_KEYS + EL_KEY_BLOCK * d, half),
+                             _MM_HINT_T0);
+            }
+        }
 #pragma GCC unroll 6
         for (size_t r = 0; r < rows; r++) {
-            const __m512 q = _mm512_set1_ps(g->q[r][i]);
+            const __m512 q = _mm512_set1_ps(s->q[g->first + r][i]);
 #pragma GCC unroll 4
             for (size_t t = 0; t < tiles; t++) acc[r][t] = _mm512_fmadd_ps(q, keys[t], acc[r][t]);
         }
@@ -55,51 +97,65 @@ EL_INLINE void score_tiles(group *g, size_t rows, size_t tiles, size_t d, size_t
     }
 }
 
-// Turn a row's scores into weights, and move its maximum and sums on.
-EL_INLINE void weigh(group *g, size_t r)
+// Turn scores into weights, and move the rows' maxima and sums on.
+EL_INLINE void weigh(state *s, group *g, size_t rows)
 {
-    const size_t count = g->count[r];
-    __m512 max = _mm512_set1_ps(g->max[r]);
-    for (size_t j = 0; j < count; j += EL_KEYS) {
-        max = _mm512_mask_max_ps(max, el_mask16(count - j), max, _mm512_loadu_ps(g->p[r] + j));
+    float gap[16] = {0.0f};
+    for (size_t r = 0; r < rows; r++) {
+        __m512 max = _mm512_set1_ps(s->max[g->first + r]);
+        for (size_t j = 0; j < g->count[r]; j += EL_KEYS) {
+            max = _mm512_mask_max_ps(max, el_mask16(g->count[r] - j), max, _mm512_loadu_ps(g->p[r] + j));
+        }
+        // A row that sees none of this block has a gap of 0, or NaN before its first: never used.
+        const float new_max = _mm512_reduce_max_ps(max);
+        gap[r] = s->max[g->first + r] - new_max;
+        s->max[g->first + r] = new_max;
     }
-    const float new_max = _mm512_reduce_max_ps(max);
-    max = _mm512_set1_ps(new_max);
-
     // In the first block the old maximum is -infinity, which makes c exactly 0.
-    const __m512 c = el_exp_neg_x16(_mm512_sub_ps(_mm512_set1_ps(g->max[r]), max));
-    g->c[r] = _mm512_cvtss_f32(c);
-    g->max[r] = new_max;
-    __m512 sums = _mm512_mul_ps(g->sums[r], c);
-    for (size_t j = 0; j < count; j += EL_KEYS) {
-        const __m512 p = el_exp_neg_x16(_mm512_sub_ps(_mm512_loadu_ps(g->p[r] + j), max));
-        const __m512 visible = _mm512_maskz_mov_ps(el_mask16(count - j), p);
-        sums = _mm512_add_ps(sums, visible);
-        _mm512_storeu_ps(g->p[r] + j, visible);
+    _mm512_storeu_ps(g->c, el_exp_neg_x16(_mm512_loadu_ps(gap)));
+
+    for (size_t r = 0; r < rows; r++) {
+        if (g->count[r] == 0) {
+            g->c[r] = 1.0f;  // it keeps its result
+            continue;
+        }
+        const __m512 max = _mm512_set1_ps(s->max[g->first + r]);
+        __m512 sums = _mm512_mul_ps(s->sums[g->first + r], _mm512_set1_ps(g->c[r]));
+        for (size_t j = 0; j < g->count[r]; j += EL_KEYS) {
+            const __m512 p = el_exp_neg_x16(_mm512_sub_ps(_mm512_loadu_ps(g->p[r] + j), max));
+            const __m512 visible = _mm512_maskz_mov_ps(el_mask16(g->count[r] - j), p);
+            sums = _mm512_add_ps(sums, visible);
+            _mm512_storeu_ps(g->p[r] + j, visible);
+        }
+        s->sums[g->first + r] = sums;
     }
-    g->sums[r] = sums;
 }
 
-// acc = acc * c, then fma with keys from .. to - 1, for `rows` rows from row r0 on and `regs` registers
-// of values from i on; the last register holds `mask` lanes. `rows` and `regs` are constants.
-EL_INLINE void add_values(group *g, size_t r0, size_t rows, size_t regs, size_t d, size_t i, __mmask16 mask,
-                          size_t from, size_t to, const uint16_t *v)
+// acc = acc * c, then fma with keys from .. to - 1, for `rows` rows of the group from r0 on and `regs`
+// registers of values from i on; the last register holds `mask` lanes. `rows` and `regs` are constants.
+EL_INLINE void add_values(state *s, const group *g, size_t r0, size_t rows, size_t regs, size_t d, size_t i,
+                          __mmask16 mask, size_t from, size_t to, const void *v, bool half)
 {
     __m512 acc[EL_ROWS][EL_CHUNK];
+    float *at[EL_ROWS];
 #pragma GCC unroll 6
     for (size_t r = 0; r < rows; r++) {
         const __m512 c = _mm512_set1_ps(from == 0 ? g->c[r0 + r] : 1.0f);
+        at[r] = s->acc + (g->first + r0 + r) * s->stride + i;
 #pragma GCC unroll 4
-        for (size_t t = 0; t < regs; t++) {
-            acc[r][t] = _mm512_mul_ps(_mm512_loadu_ps(g->acc[r0 + r] + i + t * 16), c);
-        }
+        for (size_t t = 0; t < regs; t++) acc[r][t] = _mm512_mul_ps(_mm512_loadu_ps(at[r] + t * 16), c);
     }
     for (size_t j = from; j < to; j++) {
-        const uint16_t *vj = v + j * d + i;
+        const void *vj = moved(v, j * d + i, half);
+        if (half) {
+            for (size_t t = 0; t < regs; t += 2) {
+                _mm_prefetch((const char *)moved(vj, EL_KEY_BLOCK * d + t * 16, half), _MM_HINT_T0);
+            }
+        }
         __m512 values[EL_CHUNK];
 #pragma GCC unroll 4
-        for (size_t t = 0; t + 1 < regs; t++) values[t] = el_f16x16(vj + t * 16);
-        values[regs - 1] = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, vj + (regs - 1) * 16));
+        for (size_t t = 0; t + 1 < regs; t++) values[t] = load(vj, t * 16, half);
+        values[regs - 1] = load_some(vj, (regs - 1) * 16, half, mask);
 #pragma GCC unroll 6
         for (size_t r = 0; r < rows; r++) {
             const __m512 p = _mm512_set1_ps(g->p[r0 + r][j]);
@@ -110,73 +166,115 @@ EL_INLINE void add_values(group *g, size_t r0, size_t rows, size_t regs, size_t 
 #pragma GCC unroll 6
     for (size_t r = 0; r < rows; r++) {
 #pragma GCC unroll 4
-        for (size_t t = 0; t < regs; t++) _mm512_storeu_ps(g->acc[r0 + r] + i + t * 16, acc[r][t]);
+        for (size_t t = 0; t < regs; t++) _mm512_storeu_ps(at[r] + t * 16, acc[r][t]);
     }
 }
 
-EL_INLINE void add_rows(group *g, size_t r0, size_t rows, size_t d, size_t from, size_t to, const uint16_t *v)
+EL_INLINE void add_rows(state *s, const group *g, size_t r0, size_t rows, size_t d, size_t from, size_t to,
+                        const void *v, bool half)
 {
     size_t i = 0;
     for (; d - i >= EL_CHUNK * 16; i += EL_CHUNK * 16) {
-        add_values(g, r0, rows, EL_CHUNK, d, i, 0xFFFF, from, to, v);
+        add_values(s, g, r0, rows, EL_CHUNK, d, i, 0xFFFF, from, to, v, half);
     }
-    for (; i < d; i += 16) add_values(g, r0, rows, 1, d, i, el_mask16(d - i), from, to, v);
+    for (; d - i > 16; i += 32 < d - i ? 32 : d - i) {
+        add_values(s, g, r0, rows, 2, d, i, el_mask16(d - i - 16), from, to, v, half);
+    }
+    if (i < d) add_values(s, g, r0, rows, 1, d, i, el_mask16(d - i), from, to, v, half);
 }
 
-// One block of keys for a group of `rows` rows, a constant.
-EL_INLINE void block(group *g, size_t rows, size_t d, size_t first, float scale, const uint16_t *k_cache,
-                     const uint16_t *v_cache)
-{
-    size_t most = 0, least = EL_KEY_BLOCK;
-    for (size_t r = 0; r < rows; r++) {
-        const size_t left = g->keys[r] > first ? g->keys[r] - first : 0;
-        g->count[r] = left < EL_KEY_BLOCK ? left : EL_KEY_BLOCK;
-        most = g->count[r] > most ? g->count[r] : most;
-        least = g->count[r] < least ? g->count[r] : least;
-    }
-
-    const uint16_t *k = k_cache + first * d, *v = v_cache + first * d;
-    const size_t tiles = (most + EL_KEYS - 1) / EL_KEYS;
-    if (tiles == 4) {
-        score_tiles(g, rows, 4, d, 0, scale, k);
-    } else {
-        if (tiles >= 2) score_tiles(g, rows, 2, d, 0, scale, k);
-        if (tiles % 2 == 1) score_tiles(g, rows, 1, d, tiles - 1, scale, k);
-    }
-
-    for (size_t r = 0; r < rows; r++) {
-        g->c[r] = 1.0f;  // a row that sees none of this block keeps its result
-        if (g->count[r] > 0) weigh(g, r);
-    }
-    add_rows(g, 0, rows, d, 0, least, v);
-    for (size_t r = 0; r < rows; r++) {
-        if (least == 0) g->c[r] = 1.0f;  // the factor has been applied above
-        if (g->count[r] > least) add_rows(g, r, 1, d, least, g->count[r], v);
-    }
-}
-
-EL_INLINE void attend(size_t rows, size_t d, const float *q, const size_t *offset, const size_t *last,
-                      float scale, const uint16_t *k_cache, const uint16_t *v_cache, float *y)
+// One block of keys for the `rows` rows, a constant, of the state from row `first` on.
+EL_INLINE void block(state *s, size_t first_row, size_t rows, size_t d, size_t first, float scale,
+                     const void *k, const void *v, bool half)
 {
     group g;
-    size_t keys = 0;
+    g.first = first_row;
+    size_t most = 0, least = EL_KEY_BLOCK;
     for (size_t r = 0; r < rows; r++) {
-        g.q[r] = q + offset[r];
-        g.keys[r] = last[r] + 1;
-        g.max[r] = -EL_INF;
-        g.sums[r] = _mm512_setzero_ps();
-        for (size_t i = 0; i < d; i += 16) _mm512_storeu_ps(g.acc[r] + i, _mm512_setzero_ps());
-        keys = g.keys[r] > keys ? g.keys[r] : keys;
+        const size_t all = s->keys[first_row + r], left = all > first ? all - first : 0;
+        g.count[r] = left < EL_KEY_BLOCK ? left : EL_KEY_BLOCK;
+        most = g.count[r] > most ? g.count[r] : most;
+        least = g.count[r] < least ? g.count[r] : least;
     }
-    for (size_t first = 0; first < keys; first += EL_KEY_BLOCK) {
-        block(&g, rows, d, first, scale, k_cache, v_cache);
+    const size_t tiles = (most + EL_KEYS - 1) / EL_KEYS;
+    if (tiles == 0) return;
+    if (tiles == 4) {
+        score_tiles(s, &g, rows, 4, d, 0, scale, k, half);
+    } else {
+        if (tiles >= 2) score_tiles(s, &g, rows, 2, d, 0, scale, k, half);
+        if (tiles % 2 == 1) score_tiles(s, &g, rows, 1, d, tiles - 1, scale, k, half);
     }
+    weigh(s, &g, rows);
+
+    add_rows(s, &g, 0, rows, d, 0, least, v, half);
     for (size_t r = 0; r < rows; r++) {
-        const __m512 inverse = _mm512_set1_ps(1.0f / el_tree_x16(g.sums[r]));
+        if (least == 0) g.c[r] = 1.0f;  // the factor has been applied above
+        if (g.count[r] > least) add_rows(s, &g, r, 1, d, least, g.count[r], v, half);
+    }
+}
+
+// The same for any number of rows; those between a group's size and its constant repeat the last row.
+EL_INLINE void blocks(state *s, size_t rows, size_t d, size_t first, float scale, const void *k,
+                      const void *v, bool half)
+{
+    size_t r = 0;
+    for (; rows - r >= 5; r += rows - r < EL_ROWS ? rows - r : EL_ROWS) {
+        block(s, r, EL_ROWS, d, first, scale, k, v, half);
+    }
+    switch (rows - r) {
+    case 4: block(s, r, 4, d, first, scale, k, v, half); break;
+    case 3:
+    case 2: block(s, r, 3, d, first, scale, k, v, half); break;
+    case 1: block(s, r, 1, d, first, scale, k, v, half); break;
+    default: break;
+    }
+}
+
+static void blocks_f16(state *s, size_t rows, size_t d, size_t first, float scale, const uint16_t *k,
+                       const uint16_t *v)
+{
+    blocks(s, rows, d, first, scale, k, v, true);
+}
+
+static void blocks_f32(state *s, size_t rows, size_t d, size_t first, float scale, const float *k,
+                       const float *v)
+{
+    blocks(s, rows, d, first, scale, k, v, false);
+}
+
+// The most keys of any row.
+static size_t begin(state *s, size_t rows, size_t d, const float *q, const size_t *offset, const size_t *last)
+{
+    size_t most = 0;
+    s->stride = el_round_up(d, 16);
+    for (size_t r = 0; r < el_round_up(rows, EL_ROWS); r++) {
+        const size_t real = r < rows ? r : rows - 1;
+        s->q[r] = q + offset[real];
+        s->keys[r] = last[real] + 1;
+        s->max[r] = -EL_INF;
+        s->sums[r] = _mm512_setzero_ps();
+        most = s->keys[r] > most ? s->keys[r] : most;
+        for (size_t i = 0; i < d; i += 16) _mm512_storeu_ps(s->acc + r * s->stride + i, _mm512_setzero_ps());
+    }
+    return most;
+}
+
+static void end(const state *s, size_t rows, size_t d, const size_t *offset, float *y)
+{
+    for (size_t r = 0; r < rows; r++) {
+        const __m512 inverse = _mm512_set1_ps(1.0f / el_tree_x16(s->sums[r]));
         for (size_t i = 0; i < d; i += 16) {
-            const __m512 out = _mm512_mul_ps(_mm512_loadu_ps(g.acc[r] + i), inverse);
+            const __m512 out = _mm512_mul_ps(_mm512_loadu_ps(s->acc + r * s->stride + i), inverse);
             _mm512_mask_storeu_ps(y + offset[r] + i, el_mask16(d - i), out);
         }
+    }
+}
+
+static void convert(size_t n, const uint16_t *x, float *y)
+{
+    for (size_t i = 0; i < n; i += 16) {
+        const __mmask16 mask = el_mask16(n - i);
+        _mm512_storeu_ps(y + i, load_some(x, i, true, mask));
     }
 }
 
@@ -185,10 +283,41 @@ void el_attention_f16__avx512vnni(size_t rows, size_t d, const float *q, const s
                                   const uint16_t *v_cache, float *y)
 {
     assert(d % 8 == 0 && d <= EL_HEAD_MAX);
-    size_t r = 0;
-    for (; rows - r >= EL_ROWS; r += EL_ROWS) {
-        attend(EL_ROWS, d, q, offset + r, last + r, scale, k_cache, v_cache, y);
+    float k[EL_KEY_BLOCK * EL_CONVERTED_MAX + 16], v[EL_KEY_BLOCK * EL_CONVERTED_MAX + 16];
+    state s;
+
+    const size_t many = d > 128 ? EL_MANY / 2 : EL_MANY;
+    for (size_t r = 0; r < rows; r += many) {
+        const size_t some = rows - r < many ? rows - r : many;
+        const size_t keys = begin(&s, some, d, q, offset + r, last + r);
+        for (size_t first = 0; first < keys; first += EL_KEY_BLOCK) {
+            const size_t count = keys - first < EL_KEY_BLOCK ? keys - first : EL_KEY_BLOCK;
+            if (some <= EL_ROWS || d > EL_CONVERTED_MAX) {
+                blocks_f16(&s, some, d, first, scale, k_cache + first * d, v_cache + first * d);
+                continue;
+            }
+            convert(el_round_up(count, EL_KEYS) * d, k_cache + first * d, k);
+            convert(count * d, v_cache + first * d, v);
+            blocks_f32(&s, some, d, first, scale, k, v);
+        }
+        end(&s, some, d, offset + r, y);
     }
-    for (; rows - r >= 3; r += 3) attend(3, d, q, offset + r, last + r, scale, k_cache, v_cache, y);
-    for (; r < rows; r++) attend(1, d, q, offset + r, last + r, scale, k_cache, v_cache, y);
+}
+
+void el_attention_f32__avx512vnni(size_t rows, size_t d, const float *q, const size_t *offset,
+                                  const size_t *last, float scale, const float *k_cache, const float *v_cache,
+                                  float *y)
+{
+    assert(d % 8 == 0 && d <= EL_HEAD_MAX);
+    state s;
+
+    const size_t many = d > 128 ? EL_MANY / 2 : EL_MANY;
+    for (size_t r = 0; r < rows; r += many) {
+        const size_t some = rows - r < many ? rows - r : many;
+        const size_t keys = begin(&s, some, d, q, offset + r, last + r);
+        for (size_t first = 0; first < keys; first += EL_KEY_BLOCK) {
+            blocks_f32(&s, some, d, first, scale, k_cache + first * d, v_cache + first * d);
+        }
+        end(&s, some, d, offset + r, y);
+    }
 }
