@@ -22,7 +22,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from compare import files, measure, package, page
+from compare import files, measure, package, page, readme
 from compare.peers import RESULTS, EngineDied, PeerMissing, python_of
 from compare.stamp import load_average, name_of, stamp
 
@@ -46,6 +46,7 @@ class Rows:
     def __init__(self, path: Path, identity: dict[str, Any], fresh: bool) -> None:
         self.path, self.identity = path, identity
         self.jobs: dict[str, list[Row]] = {}
+        self.took_s: dict[str, float] = {}
         if not fresh:
             self._read()
 
@@ -55,14 +56,16 @@ class Rows:
         except (OSError, ValueError):
             return
         if isinstance(held, dict) and held.get("identity") == self.identity:
-            self.jobs = held["jobs"]
+            self.jobs, self.took_s = held["jobs"], held["took_s"]
 
-    def put(self, job: str, rows: list[Row]) -> None:
+    def put(self, job: str, rows: list[Row], took_s: float) -> None:
         """Keep the rows of a finished job."""
         self.jobs[job] = rows
+        self.took_s[job] = round(took_s, 1)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(str(self.path)) as file:
-            file.write(json.dumps({"identity": self.identity, "jobs": self.jobs}).encode())
+            held = {"identity": self.identity, "jobs": self.jobs, "took_s": self.took_s}
+            file.write(json.dumps(held).encode())
 
     def end(self) -> None:
         """The run is complete: the next one measures anew."""
@@ -206,7 +209,8 @@ def collect(run: Run, rows: Rows, shown: bool) -> list[str]:
         for name, job in jobs:
             if name not in rows.jobs and not any(name.startswith(bad) for bad in failed):
                 try:
-                    rows.put(name, list(job()))
+                    begin = time.monotonic()
+                    rows.put(name, list(job()), time.monotonic() - begin)
                 except (EngineDied, Disagree, files.Unavailable) as error:
                     troubles.append(f"{name}: {error}")
                     if isinstance(error, Disagree):
@@ -239,6 +243,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--no-torch", action="store_true", help="leave PyTorch out")
     parser.add_argument("--quick", action="store_true", help="a test of this script, in seconds")
     parser.add_argument("--build", action="store_true", help="also time a build from sdist (minutes)")
+    parser.add_argument("--readme", action="store_true", help="also write a complete result into README.md")
     parser.add_argument("--fresh", action="store_true", help="forget the rows of an unfinished run")
     parser.add_argument("--work", type=Path, help="folder for model files (default: beside the models)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the results")
@@ -281,7 +286,7 @@ def main(words: list[str] | None = None) -> int:
         "troubles": troubles,
         "complete": not stopped and not troubles,
         "load_after": load_average(),
-        "took_s": round(time.monotonic() - begin, 1),
+        "took_s": {"this call": round(time.monotonic() - begin, 1), **rows.took_s},
     }
     path = write(found, args.out)
     print(f"\n{path.read_text('utf-8')}\nwritten to {path.name}")
@@ -290,6 +295,10 @@ def main(words: list[str] | None = None) -> int:
         return 130
     if not troubles:
         rows.end()
+        if args.readme:
+            front = files.ROOT / "README.md"
+            text = readme.replaced(front.read_text("utf-8"), readme.paragraph(found, path.stem))
+            front.write_text(text, "utf-8")
     return 1 if troubles else 0
 
 

@@ -20,6 +20,9 @@ WIDE_SHAPE = {"width": 768, "ffn": 2048, "heads": 12, "kv_heads": 4, "layers": 8
 FTYPE_Q4_K_M = 15  # enum llama_ftype of llama.cpp's include/llama.h
 
 
+ROOT = Path(__file__).resolve().parents[2]
+
+
 class Unavailable(Exception):
     """A file cannot be made here; the message says why."""
 

@@ -7,6 +7,7 @@ them.
 import contextlib
 import json
 import os
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,9 @@ from typing import Any, Self
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+
+
+MOST_S = 900.0  # a request that takes longer has hung
 
 
 class PeerMissing(Exception):
@@ -78,16 +82,17 @@ class Engine:
         Raises
         ------
         EngineDied
-            If the process ended; what it said is on standard error.
+            If the process ended, or gave no answer in time; what it said is on standard error.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
             self._process.stdin.flush()
-            line = self._process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
+        ready, _, _ = select.select([self._process.stdout], [], [], MOST_S)
+        if not ready:
+            self._process.kill()
+        line = self._process.stdout.readline()
         if not line:
             raise EngineDied(f"{self.script} died at {do!r}: exit code {self._process.wait()}")
         answer: dict[str, Any] = json.loads(line)

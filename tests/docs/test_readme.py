@@ -1,11 +1,17 @@
 """The front page is true: its Python runs, and both halves fit in the twenty lines that it promises."""
 
+import importlib
+import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+readme = importlib.import_module("compare.readme")
+page = importlib.import_module("compare.page")
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 
@@ -41,6 +47,28 @@ def engine_names(path: Path) -> dict[str, object]:
     import edgellm
 
     return {"edgellm": edgellm, "path": path}
+
+
+def test_speed_on_the_front_page_is_what_was_measured():
+    """A result is committed and the page has its paragraph, or none is and the page claims no figure."""
+    folder = ROOT / "benchmarks" / "results"
+    held = readme.MARKED.search(TEXT)
+    assert held is not None
+    names = re.findall(r"benchmarks/results/([\w-]+)\.md", held[1])
+    if not list(folder.glob("compare-*.json")):
+        assert names == []
+        assert not re.search(r"\d", held[1])
+        return
+    assert len(names) == 1
+    found = json.loads((folder / f"{names[0]}.json").read_text("utf-8"))
+    assert found["complete"]
+    assert held[1] == readme.paragraph(found, names[0])
+
+
+def test_page_of_every_comparison_is_what_its_figures_give():
+    for result in (ROOT / "benchmarks" / "results").glob("compare-*.json"):
+        found = json.loads(result.read_text("utf-8"))
+        assert result.with_suffix(".md").read_text("utf-8") == page.page(found)
 
 
 def test_readme_states_its_limits():

@@ -19,6 +19,7 @@ files = importlib.import_module("compare.files")
 measure = importlib.import_module("compare.measure")
 page = importlib.import_module("compare.page")
 stamp = importlib.import_module("compare.stamp")
+readme = importlib.import_module("compare.readme")
 peers = importlib.import_module("compare.peers")
 script = importlib.import_module("compare_engines")
 
@@ -114,9 +115,8 @@ def test_memory_is_judged_against_llama_and_against_the_plan():
 
 
 def test_package_is_judged_by_import_size_and_build():
-    one = {
-        "kind": "package", "import_s": {OURS: {"median": 0.02}}, "extension_bytes": 1_000_001, "build_s": None,
-    }  # fmt: skip
+    one = {"kind": "package", "import_s": {OURS: {"median": 0.02}}, "build_s": None}
+    one["extension_bytes"] = 1_000_001
     assert [v.met for v in figures.verdicts(one, False)] == [True, False]
     assert [v.met for v in figures.verdicts({**one, "build_s": 121.0}, False)] == [True, False, False]
 
@@ -178,6 +178,23 @@ def test_page_has_a_table_for_the_plain_map_only_where_it_was_measured():
     assert "plain map" not in page.page(found([row("prefill", token_ops=2e8)]))
 
 
+def test_paragraph_for_the_front_page_never_rounds_up():
+    rows = [row(times=1.69), row(times=3.09, quant="q8_0"), {**row("load edge", times=57.9)}]
+    rows.append({**row(times=99.0), "model": "random, width 768"})
+    rows.append({"model": "SmolLM2-135M", "kind": "memory", "beyond_bytes": {OURS: 47, LLAMA: 100}})
+    text = " ".join(readme.paragraph(found(rows), "compare-x").split())
+    assert "it writes 1.6 to 3 times, loads an edge image 57 times as fast as llama.cpp" in text
+    assert "needs 0.47 to 0.47 of the memory" in text
+    assert "(benchmarks/results/compare-x.md)" in text
+
+
+def test_paragraph_replaces_what_is_between_its_marks():
+    before = f"a\n{readme.BEGIN}\nold\n{readme.END}\nb\n"
+    assert readme.replaced(before, "new\nlines") == before.replace("old", "new\nlines")
+    with pytest.raises(ValueError, match="marks"):
+        readme.replaced("a page", "new")
+
+
 def test_stamp_names_no_folder_and_no_host(tmp_path):
     text = json.dumps(stamp.stamp())
     assert str(ROOT) not in text
@@ -188,7 +205,7 @@ def test_stamp_names_no_folder_and_no_host(tmp_path):
 def test_rows_are_kept_for_the_same_build_only(tmp_path):
     path = tmp_path / "work" / "rows.json"
     first = script.Rows(path, {"core": "a"}, fresh=False)
-    first.put("job", [row()])
+    first.put("job", [row()], 1.0)
     assert script.Rows(path, {"core": "a"}, fresh=False).all() == [row()]
     assert script.Rows(path, {"core": "b"}, fresh=False).all() == []
     assert script.Rows(path, {"core": "a"}, fresh=True).all() == []
