@@ -97,7 +97,13 @@ class EdgeWriter:
 
 class Model:
     def __new__(
-        cls, source: str | EdgeImage, threads: int, isa: str | None, micro_batch: int, max_bytes: int
+        cls,
+        source: str | EdgeImage,
+        threads: int,
+        isa: str | None,
+        micro_batch: int,
+        max_bytes: int,
+        exact: bool = True,
     ) -> Model: ...
     tokenizer: Tokenizer
     info: dict[str, Any]
@@ -150,7 +156,7 @@ def sample(
 # py_cpu.c, fronted by edgellm.cpu
 def cpu_features() -> list[str]: ...
 def cpu_isas() -> list[str]: ...
-def cpu_kernels(isa: str | None, rows: int, /) -> dict[str, str]: ...
+def cpu_kernels(isa: str | None, rows: int, exact: bool, /) -> dict[str, str]: ...
 def cpu_count() -> int: ...
 
 # py_ops.c, fronted by edgellm.ops

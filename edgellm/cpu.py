@@ -43,7 +43,7 @@ def runnable_isas() -> list[str]:
     return _core.cpu_isas()
 
 
-def kernels(isa: str | None = None, rows: int = 512) -> dict[str, str]:
+def kernels(isa: str | None = None, rows: int = 512, exact: bool = True) -> dict[str, str]:
     """Say which instruction set serves each operation.
 
     Parameters
@@ -53,6 +53,9 @@ def kernels(isa: str | None = None, rows: int = 512) -> dict[str, str]:
     rows : int
         Rows of activations (tokens) of a product. Below 9 the tile unit of "amx" is not used, since
         most of a tile would be empty; nothing else depends on it.
+    exact : bool
+        As in `edgellm.load`: False shows the kernels outside the arithmetic contract, "amxbf16", where
+        this machine has them and `isa` is not below.
 
     Returns
     -------
@@ -69,7 +72,7 @@ def kernels(isa: str | None = None, rows: int = 512) -> dict[str, str]:
     >>> set(edgellm.cpu.kernels("ref").values())
     {'ref'}
     """
-    return _core.cpu_kernels(isa, rows)
+    return _core.cpu_kernels(isa, rows, exact)
 
 
 def count() -> int:

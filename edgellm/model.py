@@ -29,6 +29,9 @@ class Model:
         `encode(text, add_special=False, parse_special=False) -> list[int]`, `decode(ids) -> str`.
     path : str
     threads : int
+    exact : bool
+        Whether logits keep the arithmetic contract: False only after ``load(..., exact=False)`` on a
+        machine with kernels outside it.
     """
 
     def __init__(self, core: _core.Model, path: str, threads: int, max_bytes: int | None) -> None:
@@ -36,6 +39,7 @@ class Model:
         self.path = path
         self.threads = threads
         self.max_bytes = max_bytes
+        self.exact = True
         self.config = ModelConfig(**core.config)
         self.tokenizer = core.tokenizer
         self._default_kv = "f32" if set(core.info["types"]) == {"f32"} else "f16"
@@ -342,7 +346,8 @@ def load(
     isa : str, optional
         Cap: every operation takes its best kernel at or below it (`edgellm.cpu.runnable_isas()`).
     exact : bool
-        Every kernel of this version is exact, so that False changes nothing.
+        False allows kernels outside the arithmetic contract (docs/numerics.md) where this machine has them:
+        prefill in bf16 on tiles, other bits. Elsewhere it changes nothing. `Model.exact` says which it is.
     max_bytes : int, optional
         Refuse a model, or later a session, whose plan passes this many bytes.
     resident : bool
@@ -380,11 +385,12 @@ def load(
     (SIGBUS), and bytes changed after `verify` are not seen. Replace images by renaming a new file over them,
     as `convert` does, or load with ``resident=True``.
     """
-    del exact
     if max_bytes is not None and max_bytes <= 0:
         raise ValueError(f"load: max_bytes must be positive, got {max_bytes}")
     name = os.fspath(path)
     count = cpu.count() if threads is None else threads
+    loose = not exact and isa in (None, "amx") and "amxbf16" in cpu.kernels(exact=False).values()
+    batch = (2 if loose else 1) * MICRO_BATCH  # rounding weights to bf16 takes longer than decoding them
     try:
         image = _core.edge_open(name, resident)
         if image is None and (verify is not None or min_version is not None):
@@ -393,11 +399,13 @@ def load(
             )
         if image is not None:
             _admit(image, name, verify, min_version)
-        core = _core.Model(name if image is None else image, count, isa, MICRO_BATCH, max_bytes or 0)
+        source = name if image is None else image
+        core = _core.Model(source, count, isa, batch, max_bytes or 0, not loose)
     except OSError:
         os.stat(name)  # FileNotFoundError and its like, where that is what was wrong
         raise
     model = Model(core, name, count, max_bytes)
+    model.exact = not loose
     needed = model.plan(context=1).model_bytes  # now with the tokenizer, whose size the file does not state
     if max_bytes is not None and needed > max_bytes:
         model.close()

@@ -46,7 +46,8 @@ def main() -> None:
         "Made by `python tools/kernels_page.py > docs/kernels.md` from `kernels_ops.def`, `kernels.def` and"
     )
     print("`kernel_types.h`; a test compares. Contracts are in the header, arithmetic in")
-    print("[numerics.md](numerics.md). All kernels of an operation give the same bits.\n")
+    print("[numerics.md](numerics.md). All kernels of an operation give the same bits, but for those of")
+    print("`amxbf16`, which only `load(..., exact=False)` allows.\n")
     print("| operation | what it does | " + " | ".join(isas) + " |")
     print("| --- | --- |" + " --- |" * len(isas))
     for op, function in ops:

@@ -45,7 +45,8 @@ uint64_t el_cpu_decode(const el_cpuid *id)
     if (os_zmm && (id->leaf7_ebx & f_dq_bw_vl) == f_dq_bw_vl) cpu |= EL_CPU_AVX512;
     if (os_zmm && (id->leaf7_ecx >> 11 & 1) != 0) cpu |= EL_CPU_AVX512_VNNI;
     if (has_tiles && (id->leaf7_edx >> 25 & 1) != 0) cpu |= EL_CPU_AMX_INT8;
-    if (has_tiles && (id->leaf7_edx >> 22 & 1) != 0) cpu |= EL_CPU_AMX_BF16;
+    const bool rounds = (id->leaf7_1_eax >> 5 & 1) != 0;  // AVX512_BF16, which fills the tiles
+    if (has_tiles && rounds && (id->leaf7_edx >> 22 & 1) != 0) cpu |= EL_CPU_AMX_BF16;
     return cpu;
 }
 

@@ -29,14 +29,16 @@ enum {
 #if EL_BUILD_I8MM
     EL_ISA_i8mm,
 #endif
-    EL_ISAS
+    EL_ISAS,
+    EL_ISA_amxbf16 = EL_ISAS,  // not exact: no cap by name reaches it
+    EL_CAPS
 };
 
 static const struct {
     const char *name;
     uint64_t needs;
     size_t rows;  ///< fewest rows of a product that its kernels are worth it for
-} isas[EL_ISAS] = {
+} isas[EL_CAPS] = {
     [EL_ISA_ref] = {"ref", 0, 0},
 #if EL_BUILD_AVX2
     [EL_ISA_avx2] = {"avx2", EL_NEEDS_AVX2, 0},
@@ -59,6 +61,7 @@ static const struct {
 #if EL_BUILD_I8MM
     [EL_ISA_i8mm] = {"i8mm", EL_NEEDS_I8MM, 0},
 #endif
+    [EL_ISA_amxbf16] = {"amxbf16", EL_NEEDS_AMXBF16, EL_MANY_ROWS},
 };
 
 static const char *const ops[] = {
@@ -91,6 +94,8 @@ size_t el_isa_best(uint64_t cpu)
     }
     return best;
 }
+
+size_t el_isa_inexact(size_t isa) { return isa + 1 == EL_ISAS ? EL_ISA_amxbf16 : isa; }
 
 el_status el_isa_find(const char *name, uint64_t cpu, size_t *out, el_error *err)
 {

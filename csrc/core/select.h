@@ -12,6 +12,7 @@
 #define EL_NEEDS_NEON EL_CPU_NEON
 #define EL_NEEDS_DOTPROD (EL_NEEDS_NEON | EL_CPU_DOTPROD)
 #define EL_NEEDS_I8MM (EL_NEEDS_DOTPROD | EL_CPU_I8MM)
+#define EL_NEEDS_AMXBF16 (EL_NEEDS_AMX | EL_CPU_AMX_BF16)
 
 /// Fill the table with the best kernel at or below ISA `isa` that features `cpu` allow, for products of
 /// `rows` rows of activations: tiles of a whole matrix unit are wasted on few. Bits do not depend on it.

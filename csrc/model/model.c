@@ -154,6 +154,11 @@ el_status el_model_from_edge(el_model **out, const el_edge *edge, size_t isa, si
     return EL_OK;
 }
 
+void el_model_allow_inexact(el_model *model, size_t isa)
+{
+    el_kernels_select(&model->many, el_isa_inexact(isa), el_cpu_features(), EL_MANY_ROWS);
+}
+
 const el_config *el_model_config(const el_model *model) { return &model->config; }
 
 size_t el_model_micro_batch(const el_model *model) { return model->micro_batch; }

@@ -43,7 +43,8 @@ static PyObject *cpu_kernels(PyObject *module, PyObject *args)
 {
     const char *isa = NULL;
     Py_ssize_t rows;
-    if (!PyArg_ParseTuple(args, "zn:kernels", &isa, &rows)) return NULL;
+    int exact;
+    if (!PyArg_ParseTuple(args, "znp:kernels", &isa, &rows, &exact)) return NULL;
     if (rows < 1) return PyErr_Format(PyExc_ValueError, "kernels: rows must be positive, got %zd", rows);
 
     const uint64_t cpu = el_cpu_features();
@@ -51,6 +52,7 @@ static PyObject *cpu_kernels(PyObject *module, PyObject *args)
     el_error err = {""};
     const el_status status = isa == NULL ? EL_OK : el_isa_find(isa, cpu, &index, &err);
     if (status != EL_OK) return el_py_raise(el_py_state(module), status, &err, "kernels");
+    if (!exact) index = el_isa_inexact(index);
 
     PyObject *out = PyDict_New();
     const char *op;

@@ -160,7 +160,7 @@ static int set_facts(el_py_model *self, el_pystate *st, const el_py_gguf *file, 
 
 static PyObject *model_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"source", "threads", "isa", "micro_batch", "max_bytes", NULL};
+    static char *names[] = {"source", "threads", "isa", "micro_batch", "max_bytes", "exact", NULL};
     el_pystate *st = el_py_state(PyType_GetModule(type));
     el_py_model *self = NULL;
     el_py_gguf file = {.fd = -1};
@@ -168,11 +168,12 @@ static PyObject *model_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     PyObject *source = NULL, *path = NULL;
     Py_ssize_t threads = 0, micro_batch = 0;
     unsigned long long max_bytes = 0;
+    int exact = 1;
     const char *isa = NULL;
     el_error err = {{0}};
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OnznK:Model", names, &source, &threads, &isa,
-                                     &micro_batch, &max_bytes)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OnznK|p:Model", names, &source, &threads, &isa,
+                                     &micro_batch, &max_bytes, &exact)) {
         return NULL;
     }
     el_py_edge *image = el_py_edge_of(st, source);
@@ -205,6 +206,7 @@ static PyObject *model_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
                                     : load_file(self, &want, &file, &tok, &err);
     Py_END_ALLOW_THREADS
     if (status != EL_OK) goto fail;
+    if (!exact) el_model_allow_inexact(self->model, self->isa);
     if (set_facts(self, st, &file, tok) < 0) Py_CLEAR(self);
     goto done;
 

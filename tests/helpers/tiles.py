@@ -15,13 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+import edgellm
+from edgellm import _core, _testing, cpu
+
 HERE = Path(__file__).resolve().parent
-sys.path.append(str(HERE.parents[1]))
-
-import numpy as np  # noqa: E402  (after the path)
-
-import edgellm  # noqa: E402
-from edgellm import _core, _testing, cpu  # noqa: E402
+sys.path.append(str(HERE.parents[1]))  # for what functions below import from tests
 
 PRODUCTS = ("tdpbssd", "tdpbsud", "tdpbusd", "tdpbuud", "tdpbf16ps")  # numbers of tile_ops.c
 Report = dict[str, Any]
@@ -51,7 +51,8 @@ class Tiles:
         if not self.native:
             assert self.shim.tile_shim_install() == 0
             _core.testing_cpu_pretend("amx_int8")
-            _core.testing_cpu_pretend("amx_bf16")
+            if "avx512_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8"):
+                _core.testing_cpu_pretend("amx_bf16")
 
     def executed(self, name: str) -> int:
         """Instructions of this name that the shim has executed."""
@@ -185,6 +186,46 @@ def _models(tiles: Tiles) -> Report:
     return {"wrong": wrong, "tiles_used_for_few_rows": decoded}
 
 
+def _inexact(tiles: Tiles) -> Report:
+    """Products in bf16: two factors rounded to 8 bits and a sum in f32; and what `load` makes of it."""
+    import tempfile
+
+    from edgellm.conversion import sample
+    from tests.unit.kernel_cases import TYPE_NAMES, fill, random_rows
+
+    if "amx_bf16" not in cpu.features():
+        return {"skipped": True, "wrong": []}
+    wrong, same = [], 0
+    for type_name in [t for t in TYPE_NAMES if _testing.layout(t) in _testing.QUANTIZED]:
+        for m, n, k, kind in [(1, 1, 256, "random"), (9, 16, 0, "random"), (33, 31, 512, "random"),
+                              (64, 33, 1280, "random"), (290, 32, 256, "wide")]:  # fmt: skip
+            packed = _testing.pack(type_name, k, random_rows(type_name, n, k, seed=m))
+            x = fill(kind, (m, k), seed=n)
+            got = _testing.gemm(type_name, "amxbf16", n, k, packed, x, spare=2)
+            held = _testing.quantize_act_q8("ref", x)
+            rounded = (held["q"] * held["scale"].astype(np.float64)[..., None]).reshape(m, k)
+            w = np.array([_testing.unpack(type_name, k, packed, row) for row in range(n)], np.float64)
+            bound = (2.0**-7 + 2.0**-16 + (k + 4) * 2.0**-24) * (np.abs(rounded) @ np.abs(w).T) + 1e-30
+            if not np.all(np.abs(got - rounded @ w.T) <= bound):
+                wrong.append([type_name, m, n, k])
+            same += bool(k) and np.array_equal(got, _testing.gemm(type_name, "ref", n, k, packed, x))
+    ids = np.random.default_rng(3).integers(0, 64, 30).tolist()
+    with tempfile.TemporaryDirectory() as folder:
+        path = sample.write(Path(folder) / "tiny.gguf", quant="q4_0")
+        logits = {}
+        for exact, threads in [(True, 1), (False, 1), (False, 3)]:
+            with edgellm.load(path, threads=threads, exact=exact) as model:
+                if model.exact != exact:
+                    wrong.append(["exact", exact])
+                logits[exact, threads] = model.session(context=64).eval(ids)
+        with edgellm.load(path, threads=1, exact=False, isa="avx512vnni") as model:
+            below = model.session(context=64).eval(ids).tobytes() == logits[True, 1].tobytes() and model.exact
+    error = float(np.std(logits[False, 1] - logits[True, 1]) / np.std(logits[True, 1]))
+    if not 0 < error < 0.1 or not below or logits[False, 1].tobytes() != logits[False, 3].tobytes():
+        wrong.append(["logits", error, below])
+    return {"wrong": wrong, "same": same, "error": error}
+
+
 def _doctor(tiles: Tiles) -> Report:
     """What the user's own check says."""
     from edgellm import diagnosis
@@ -210,6 +251,7 @@ PARTS: dict[str, Callable[[Tiles], Report]] = {
     "kernels": _kernels,
     "extremes": _extremes,
     "models": _models,
+    "inexact": _inexact,
     "doctor": _doctor,
     **{f"mistake-{i}": _mistake(i) for i in range(5)},
 }

@@ -31,6 +31,7 @@ ISA_MACRO = {
     "avxvnni": "__AVXVNNI__",
     "avx512vnni": "__AVX512VNNI__",
     "amx": "__AMX_INT8__",
+    "amxbf16": "__AMX_BF16__",
     "neon": "__ARM_NEON",
     "dotprod": "__ARM_FEATURE_DOTPROD",
     "i8mm": "__ARM_FEATURE_MATMUL_INT8",

@@ -6,7 +6,7 @@ from edgellm import _core, cpu
 
 FMA, F16C = 1 << 12, 1 << 29
 AVX2, F, DQ, BW, VL = 1 << 5, 1 << 16, 1 << 17, 1 << 30, 1 << 31
-VNNI, AVX_VNNI = 1 << 11, 1 << 4
+VNNI, AVX_VNNI, AVX512_BF16 = 1 << 11, 1 << 4, 1 << 5
 AMX_BF16, AMX_TILE, AMX_INT8 = 1 << 22, 1 << 24, 1 << 25
 AMX = AMX_TILE | AMX_INT8 | AMX_BF16
 YMM, ZMM, TILES = 0x7, 0xE7, 0x600E7
@@ -19,7 +19,7 @@ def decode(leaf1=0, leaf7=0, leaf7_ecx=0, leaf7_edx=0, leaf7_1=0, xcr0=0):
 
 
 def test_features_of_a_full_machine():
-    everything = decode(**ICE_LAKE, leaf7_edx=AMX, leaf7_1=AVX_VNNI, xcr0=TILES)
+    everything = decode(**ICE_LAKE, leaf7_edx=AMX, leaf7_1=AVX_VNNI | AVX512_BF16, xcr0=TILES)
     avx = ["avx2", "fma", "f16c", "avx_vnni", "avx512", "avx512_vnni"]
     assert everything == [*avx, "amx_int8", "amx_bf16"]
 
@@ -39,9 +39,10 @@ def test_tiles_need_their_own_state():
 
 
 def test_tile_arithmetics_are_features_of_their_own():
-    only = decode(**ICE_LAKE, leaf7_edx=AMX & ~AMX_BF16, xcr0=TILES)
-    assert "amx_int8" in only
-    assert "amx_bf16" not in only
+    for features in ({"leaf7_edx": AMX & ~AMX_BF16, "leaf7_1": AVX512_BF16}, {"leaf7_edx": AMX}):
+        only = decode(**ICE_LAKE, **features, xcr0=TILES)
+        assert "amx_int8" in only
+        assert "amx_bf16" not in only
 
 
 def test_tiles_count_only_if_the_kernel_grants_them():

@@ -130,6 +130,13 @@ def test_logits_have_the_bits_of_ref(folder):
     assert report["tiles_used_for_few_rows"] == 0
 
 
+def test_inexact_products_are_within_their_bound(folder):
+    report = run(folder, "inexact")
+    if not report.get("skipped"):
+        assert_ran(report, "tdpbf16ps")
+        assert report["same"] == 0, "a bf16 product gave the bits of the exact one"
+
+
 def test_doctor_knows_tiles(folder):
     report = run(folder, "doctor")
     assert_ran(report)

@@ -19,7 +19,9 @@ def test_rows_are_unique_and_slowest_first():
     order = list(dict.fromkeys(isa for _, isa in rows))
     assert len(set(rows)) == len(rows)
     assert order[0] == "ref"
-    assert order == [isa for isa in ["ref", "avx2", "avxvnni", "avx512vnni", "amx"] if isa in order]
+    assert order == [
+        isa for isa in ["ref", "avx2", "avxvnni", "avx512vnni", "amx", "amxbf16"] if isa in order
+    ]
 
 
 @pytest.mark.parametrize("isa", cpu.runnable_isas())
@@ -40,7 +42,7 @@ def test_kernel_page_is_current(root):
 
 
 # What users of each family get; a machine that cannot build a folder still has its rows in the list.
-ISA_ORDER = ["ref", "avx2", "avxvnni", "avx512vnni", "amx", "neon", "dotprod", "i8mm"]
+ISA_ORDER = ["ref", "avx2", "avxvnni", "avx512vnni", "amx", "neon", "dotprod", "i8mm", "amxbf16"]
 
 
 def rows_of_the_list(root):

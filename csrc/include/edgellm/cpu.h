@@ -18,7 +18,7 @@ enum {
     EL_CPU_AVX512 = 1u << 4,  ///< F, BW, VL and DQ together
     EL_CPU_AVX512_VNNI = 1u << 5,
     EL_CPU_AMX_INT8 = 1u << 6,  ///< counts only if the kernel has granted this process its tiles
-    EL_CPU_AMX_BF16 = 1u << 7,
+    EL_CPU_AMX_BF16 = 1u << 7,  ///< and AVX512_BF16
     EL_CPU_NEON = 1u << 16,
     EL_CPU_DOTPROD = 1u << 17,
     EL_CPU_I8MM = 1u << 18
@@ -43,6 +43,11 @@ el_status el_isa_find(const char *name, uint64_t cpu, size_t *out, el_error *err
 
 /// Best ISA for a machine with features `cpu`.
 size_t el_isa_best(uint64_t cpu);
+
+/// The cap for a caller who does not need exact bits: above the best exact ISA of this build (and only above
+/// that one) it allows kernels outside the arithmetic contract, for products of many rows.
+/// The other functions take it as they take the index of an ISA.
+size_t el_isa_inexact(size_t isa);
 
 /// Rows of activations from which a product counts as one of many rows: a prefill, or a large batch.
 /// Matrix units (AMX) are used from here on.

@@ -90,6 +90,10 @@ el_status el_model_load(el_model **out, el_tokenizer **tokenizer, const el_gguf 
                         const el_source *source, size_t isa, size_t micro_batch, el_pool *pool, void *memory,
                         uint64_t bytes, el_error *err);
 
+/// Allow kernels outside the arithmetic contract, where this machine has any (el_isa_inexact): faster
+/// prefill, other bits. `isa` as given to el_model_init.
+void el_model_allow_inexact(el_model *model, size_t isa);
+
 const el_config *el_model_config(const el_model *model);
 size_t el_model_micro_batch(const el_model *model);
 

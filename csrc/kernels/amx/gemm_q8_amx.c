@@ -209,25 +209,49 @@ static __attribute__((noinline)) void decode_any(el_layout layout, const uint8_t
     if (count % 2 != 0) el_decode_nothing(count, out);
 }
 
-// `blocks` is padded. Rows and blocks that do not exist get scale 0; their bytes do not matter.
+// One A tile. Rows that do not exist get scale 0; their bytes do not matter, and are not touched.
+EL_INLINE void gather_tile(el_form form, const el_act_q8 *x, size_t x_stride, size_t rows, size_t tile,
+                           acts *out)
+{
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i at = _mm512_mullo_epi32(lane, _mm512_set1_epi32((int)(x_stride * sizeof *x)));
+    const __mmask16 mask = el_mask16(rows);
+    const __m512i none = _mm512_setzero_si512();
+    const __m512i scale = _mm512_mask_i32gather_epi32(none, mask, at, &x->scale, 1);
+    _mm512_store_si512(out->dx[tile], scale);
+    if (form == EL_MIN || form == EL_SUB_MIN || form == EL_MIN_2) {
+        const __m512i sum = _mm512_mask_i32gather_epi32(none, mask, at, &x->sum, 1);
+        const __m512i low =
+            form == EL_MIN_2 ? _mm512_mask_i32gather_epi32(none, mask, at, &x->sum_lo, 1) : sum;
+        _mm512_store_ps(out->sum[tile], _mm512_cvtepi32_ps(low));
+        if (form == EL_MIN_2)
+            _mm512_store_ps(out->sum_hi[tile], _mm512_cvtepi32_ps(_mm512_sub_epi32(sum, low)));
+    }
+    size_t r = 0;
+    for (; r + 1 < rows; r += 2) {
+        const __m256i even = _mm256_loadu_si256((const __m256i *)x[r * x_stride].q);
+        const __m256i odd = _mm256_loadu_si256((const __m256i *)x[(r + 1) * x_stride].q);
+        _mm512_store_si512(out->q[tile][r], _mm512_inserti64x4(_mm512_castsi256_si512(even), odd, 1));
+    }
+    if (r < rows) {
+        _mm256_store_si256((__m256i *)out->q[tile][r],
+                           _mm256_loadu_si256((const __m256i *)x[r * x_stride].q));
+    }
+}
+
+// `count` blocks of `rows` rows; a block that fills up the last pair has scale 0.
 static __attribute__((noinline)) void gather(el_form form, const el_act_q8 *x, size_t x_stride, size_t rows,
                                              size_t count, size_t blocks, acts *out)
 {
-    for (size_t row = 0; row < el_round_up(rows, EL_TILE_ROWS); row++, x += x_stride) {
-        const size_t r = row % EL_TILE_ROWS, first = row / EL_TILE_ROWS * blocks;
-        for (size_t b = 0; b < blocks; b++) {
-            const size_t tile = first + b;
-            const bool there = row < rows && b < count;
-            out->dx[tile][r] = there ? x[b].scale : 0.0f;
-            if (form == EL_MIN || form == EL_SUB_MIN) out->sum[tile][r] = there ? (float)x[b].sum : 0.0f;
-            if (form == EL_MIN_2) {
-                out->sum[tile][r] = there ? (float)x[b].sum_lo : 0.0f;
-                out->sum_hi[tile][r] = there ? (float)(x[b].sum - x[b].sum_lo) : 0.0f;
-            }
-            if (!there) continue;
-            const __m256i q = _mm256_loadu_si256((const __m256i *)x[b].q);
-            _mm256_store_si256((__m256i *)out->q[tile][r], q);
-        }
+    size_t tile = 0;
+    for (size_t row = 0; row < rows; row += EL_TILE_ROWS, x += EL_TILE_ROWS * x_stride) {
+        const size_t here = rows - row < EL_TILE_ROWS ? rows - row : EL_TILE_ROWS;
+        for (size_t b = 0; b < count; b++) gather_tile(form, x + b, x_stride, here, tile++, out);
+        if (count == blocks) continue;
+        memset(out->dx[tile], 0, sizeof out->dx[tile]);
+        memset(out->sum[tile], 0, sizeof out->sum[tile]);
+        memset(out->sum_hi[tile], 0, sizeof out->sum_hi[tile]);
+        tile++;
     }
 }
 
