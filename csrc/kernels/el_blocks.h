@@ -50,7 +50,7 @@ typedef struct el_act_q8 {
  *   q5_kx16    the same                        q{N,B}   weight = d s (N | B << 4) - m n
  *   q2_kx16    f16 d[S][16], f16 m[S][16],     q{C}     of each half of a block s = sn & 15, n = sn >> 4;
  *              u8 sn[b][2][16]                          weight = d s C - m n
- *   q3_kx16    f16 d[S][16], i8 s[b][2][16]    q{C,B}   weight = d s ((C | B << 2) - 4)
+ *   q3_kx16    f16 d[S][16], i8 s[b][2][16]    q{C,B}   weight = d s ((C | B << 2) - 4), -32 <= s < 32
  *   q6_kx16    f16 d[S][16], i8 s[b][2][16]    q{N,C}   weight = d s ((N | C << 4) - 32)
  *   tq2_0x16   f16 d[S][16]                    q{C}     weight = d (C - 1)
  *
