@@ -70,3 +70,29 @@ def test_only_their_folders_have_dot_and_matrix_products(root, program):
     assert products(others) == set()
     assert products(by_folder["dotprod"]) == {"sdot"}
     assert products(by_folder["i8mm"]) == {"sdot", "smmla"}
+
+
+def symbols(objects: list[Path], *flags: str) -> set[str]:
+    """Names that object files define or need; weak ones, which no folder may have, end the test."""
+    command = [f"{CROSS}nm", "-P", *flags, *map(str, objects)]
+    listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    rows = [line.split() for line in listing.splitlines() if line and not line.endswith(":")]
+    assert not [row for row in rows if row[1] in "wWvVu"]
+    return {row[0] for row in rows}
+
+
+@pytest.mark.parametrize("folder", ["neon", "dotprod", "i8mm"])
+def test_folder_needs_only_exact_arithmetic_and_shows_only_its_kernels(root, program, folder):
+    objects = root / "csrc" / "build" / "aarch64-linux-gnu" / "obj" / "kernels" / folder
+    files = sorted(objects.glob("*.o"))
+    assert files
+    assert symbols(files, "--undefined-only") <= {
+        "memcpy",
+        "memset",
+        "memmove",
+        "sqrtf",
+        "fmaf",
+        "__stack_chk_fail",
+    }
+    shown = symbols(files, "--defined-only", "--extern-only")
+    assert {name for name in shown if not name.endswith(f"__{folder}")} == set()

@@ -13,10 +13,10 @@ EL_INLINE int32x4_t el_dot_four(int32x4_t dot, const int8x16_t w[4], int8x16_t x
     return vdotq_laneq_s32(dot, w[3], x, 3);
 }
 
-EL_INLINE int32x4_t el_dot_block(el_layout kind, const int8x16_t w[8], const int8_t *q)
+EL_INLINE int32x4_t el_dot_block(el_layout kind, int32x4_t start, const int8x16_t w[8], const int8_t *q)
 {
     (void)kind;
-    const int32x4_t lo = el_dot_four(vdupq_n_s32(0), w, vld1q_s8(q));
+    const int32x4_t lo = el_dot_four(start, w, vld1q_s8(q));
     return el_dot_four(lo, w + 4, vld1q_s8(q + 16));
 }
 
@@ -24,8 +24,8 @@ EL_INLINE void el_dot_halves(el_layout kind, const int8x16_t w[8], const int8_t 
                              int32x4_t *hi)
 {
     (void)kind;
-    *lo = el_dot_four(vdupq_n_s32(0), w, vld1q_s8(q));
-    *hi = el_dot_four(vdupq_n_s32(0), w + 4, vld1q_s8(q + 16));
+    *lo = el_dot_four(*lo, w, vld1q_s8(q));
+    *hi = el_dot_four(*hi, w + 4, vld1q_s8(q + 16));
 }
 
 #endif

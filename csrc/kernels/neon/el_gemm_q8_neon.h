@@ -1,14 +1,15 @@
 /* gemm_q8 by rows of X: the loops that `neon` and `dotprod` share, and `i8mm` for one row. The file that
  * includes this has defined the two products of a block:
  *
- *   el_dot_block(kind, w, x)            all 32 values
- *   el_dot_halves(kind, w, x, lo, hi)   values 0..15 and 16..31 apart
+ *   el_dot_block(kind, start, w, x)     start + all 32 values
+ *   el_dot_halves(kind, w, x, lo, hi)   *lo and *hi plus values 0..15 and 16..31
  *
  * Lanes are rows of W, four to a register; a block of a tile is four quads. One row of X keeps four
  * accumulators, four rows sixteen, beside eight registers of unpacked weights: what is unpacked serves
- * four rows, and nothing is ever added across lanes. Past eight rows a tile is unpacked once into a panel
- * of at most EL_PANEL blocks that stays in L1 (14 KB of the 32 KB of A53 and A72), and all rows run over it;
- * between panels the sums wait in Y. */
+ * four rows, and nothing is ever added across lanes. From seven rows on a tile is unpacked once into a panel
+ * of at most EL_Q8_PANEL blocks that stays in L1 (14 KB of the 32 KB of A53 and A72), and all rows run over it;
+ * between panels the sums wait in Y. Unpacking to memory costs as much as half a pass of four rows, so two
+ * passes pay it back; a pass that is not full does not. */
 #ifndef EL_GEMM_Q8_NEON_H
 #define EL_GEMM_Q8_NEON_H
 
@@ -19,7 +20,7 @@
 enum {
     EL_Q8_ROWS = 4,       ///< rows of X per pass
     EL_Q8_PANEL = 16,     ///< blocks of a panel
-    EL_Q8_PANEL_FROM = 9, ///< rows from which a panel pays
+    EL_Q8_PANEL_FROM = 7, ///< rows from which a panel pays
     EL_Q8_AHEAD = 4096    ///< bytes of weights prefetched ahead
 };
 
@@ -42,20 +43,20 @@ EL_INLINE void el_q8_prefetch(el_layout kind, const uint8_t *ahead, size_t b)
     for (size_t i = 0; i < step; i += 64) __builtin_prefetch(ahead + b * step + i);
 }
 
-/// One quad times `rows` rows of X, a constant.
-EL_INLINE void el_q8_quad_rows(el_layout kind, size_t rows, const el_q8_quad *w,
+/// One quad times `rows` rows of X, a constant; `exact`, another, says that no bias is left in w.
+EL_INLINE void el_q8_quad_rows(el_layout kind, bool exact, size_t rows, const el_q8_quad *w,
                                const el_act_q8 *const x[EL_Q8_ROWS], size_t b, float32x4_t acc[EL_Q8_ROWS][4],
                                size_t c)
 {
 #pragma GCC unroll 4
     for (size_t r = 0; r < rows; r++) {
         const el_act_q8 *xb = x[r] + b;
-        const el_q8_terms terms = el_q8_terms_of(kind, xb, xb);
-        int32x4_t lo, hi = vdupq_n_s32(0);
+        const el_q8_terms terms = el_q8_terms_of(kind, exact, xb, xb);
+        int32x4_t lo = terms.start, hi = terms.start_hi;
         if (el_q8_halves(kind)) {
             el_dot_halves(kind, w->w, xb->q, &lo, &hi);
         } else {
-            lo = el_dot_block(kind, w->w, xb->q);
+            lo = el_dot_block(kind, lo, w->w, xb->q);
         }
         acc[r][c] = el_q8_add(kind, w, &terms, lo, hi, acc[r][c]);
     }
@@ -78,7 +79,7 @@ EL_INLINE void el_q8_direct(el_layout kind, size_t rows, size_t blocks, const el
         for (size_t c = 0; c < 4; c++) {
             el_q8_quad w;
             el_q8_load(kind, t, b, c, &w);
-            el_q8_quad_rows(kind, rows, &w, x, b, acc, c);
+            el_q8_quad_rows(kind, false, rows, &w, x, b, acc, c);
         }
     }
 #pragma GCC unroll 4
@@ -99,7 +100,7 @@ EL_INLINE void el_q8_panel_rows(el_layout kind, const el_q8_quad *panel, size_t 
     for (size_t b = 0; b < count; b++) {
 #pragma GCC unroll 4
         for (size_t c = 0; c < 4; c++) {
-            el_q8_quad_rows(kind, EL_Q8_ROWS, &panel[b * 4 + c], x, first + b, acc, c);
+            el_q8_quad_rows(kind, true, EL_Q8_ROWS, &panel[b * 4 + c], x, first + b, acc, c);
         }
     }
 #pragma GCC unroll 4
@@ -129,7 +130,7 @@ EL_INLINE void el_q8_prefill(el_layout kind, size_t m, size_t n, size_t blocks, 
         const size_t left = blocks - first, count = left < EL_Q8_PANEL ? left : EL_Q8_PANEL;
         for (size_t b = 0; b < count; b++) {
             el_q8_prefetch(kind, ahead, first + b);
-            for (size_t c = 0; c < 4; c++) el_q8_load(kind, t, first + b, c, &panel[b * 4 + c]);
+            for (size_t c = 0; c < 4; c++) el_q8_load_exact(kind, t, first + b, c, &panel[b * 4 + c]);
         }
         for (size_t done = 0; done < m; done += EL_Q8_ROWS) {
             el_q8_take_rows(done, m, x, x_stride, y, y_stride, xs, ys);

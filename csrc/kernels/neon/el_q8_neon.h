@@ -120,7 +120,7 @@ EL_INLINE void el_insert_bit_2(const uint8_t *q, uint8x16_t w[8])
     w[7] = vbslq_u8(at, vshrq_n_u8(bits, 5), w[7]);
 }
 
-/// Integers of lanes 4 c .. 4 c + 3, as stored (less by the bias only where the kind has none).
+/// Integers of lanes 4 c .. 4 c + 3, still with their bias.
 EL_INLINE void el_q8_unpack(el_layout kind, const uint8_t *q, int8x16_t w[8])
 {
     static const int8_t codebook[16] = EL_IQ4_NL_VALUES;
@@ -192,25 +192,34 @@ EL_INLINE void el_q8_load(el_layout kind, const el_q8_tile *t, size_t b, size_t 
     }
 }
 
+/// The same for a panel: the bias is taken off here, once for all rows.
+EL_INLINE void el_q8_load_exact(el_layout kind, const el_q8_tile *t, size_t b, size_t c, el_q8_quad *out)
+{
+    el_q8_load(kind, t, b, c, out);
+    if (el_q8_bias(kind) == 0) return;
+#pragma GCC unroll 8
+    for (size_t g = 0; g < 8; g++) out->w[g] = vsubq_s8(out->w[g], vdupq_n_s8((int8_t)el_q8_bias(kind)));
+}
+
 /// What a block of activations brings beside its bytes, one row of X in each lane.
 typedef struct el_q8_terms {
     float32x4_t scale, sum, sum_lo, sum_hi;
-    int32x4_t bias, bias_hi;  ///< of the block, or of its halves
+    int32x4_t start, start_hi;  ///< where the products of the block, or of its halves, start: the bias repaid
 } el_q8_terms;
 
-/// Terms of two rows: the first in lanes 0 and 1, the second in lanes 2 and 3.
-EL_INLINE el_q8_terms el_q8_terms_of(el_layout kind, const el_act_q8 *a, const el_act_q8 *b)
+/// Terms of two rows: the first in lanes 0 and 1, the second in lanes 2 and 3. `exact`: no bias is left.
+EL_INLINE el_q8_terms el_q8_terms_of(el_layout kind, bool exact, const el_act_q8 *a, const el_act_q8 *b)
 {
     const bool halves = el_q8_halves(kind);
-    const int32_t bias = el_q8_bias(kind), a_hi = a->sum - a->sum_lo, b_hi = b->sum - b->sum_lo;
+    const int32_t bias = exact ? 0 : -el_q8_bias(kind), a_hi = a->sum - a->sum_lo, b_hi = b->sum - b->sum_lo;
     const int32_t a_lo = halves ? a->sum_lo : a->sum, b_lo = halves ? b->sum_lo : b->sum;
     el_q8_terms x;
     x.scale = vcombine_f32(vdup_n_f32(a->scale), vdup_n_f32(b->scale));
     x.sum = vcombine_f32(vdup_n_f32((float)a->sum), vdup_n_f32((float)b->sum));
     x.sum_lo = vcombine_f32(vdup_n_f32((float)a->sum_lo), vdup_n_f32((float)b->sum_lo));
     x.sum_hi = vcombine_f32(vdup_n_f32((float)a_hi), vdup_n_f32((float)b_hi));
-    x.bias = vcombine_s32(vdup_n_s32(bias * a_lo), vdup_n_s32(bias * b_lo));
-    x.bias_hi = vcombine_s32(vdup_n_s32(bias * a_hi), vdup_n_s32(bias * b_hi));
+    x.start = vcombine_s32(vdup_n_s32(bias * a_lo), vdup_n_s32(bias * b_lo));
+    x.start_hi = vcombine_s32(vdup_n_s32(bias * a_hi), vdup_n_s32(bias * b_hi));
     return x;
 }
 
@@ -219,10 +228,8 @@ EL_INLINE el_q8_terms el_q8_terms_of(el_layout kind, const el_act_q8 *a, const e
 EL_INLINE float32x4_t el_q8_add(el_layout kind, const el_q8_quad *w, const el_q8_terms *x, int32x4_t lo,
                                 int32x4_t hi, float32x4_t acc)
 {
-    if (el_q8_bias(kind) != 0) lo = vsubq_s32(lo, x->bias);
     float32x4_t dot = vcvtq_f32_s32(lo);
     if (el_q8_halves(kind)) {
-        if (el_q8_bias(kind) != 0) hi = vsubq_s32(hi, x->bias_hi);
         dot = vfmaq_f32(vmulq_f32(dot, w->s[0]), vcvtq_f32_s32(hi), w->s[1]);
     }
     if (el_q8_scaled(kind)) dot = vmulq_f32(dot, w->s[0]);
