@@ -43,7 +43,7 @@ class Settings:
     group_s: float = 45.0
     loads: int = 7
     context: int = 640
-    read_bytes: int = 64 << 20
+    read_bytes: int = 8 << 20
     cpus: tuple[int, ...] = (0, 1)
     threads: tuple[int, ...] = (1, 2)
 
