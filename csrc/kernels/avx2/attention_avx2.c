@@ -1,7 +1,8 @@
-/* attention_f16. Up to three query rows share each key and value that is converted from f16. Scores:
- * lanes are keys, so each is one fma chain. Values: lanes are the head's values, keys follow in order.
- * Keys past a row's last are computed with whatever the cache holds there and then dropped: their weight
- * is set to zero and their value is never touched. */
+/* attention_f16 and attention_f32: one body, for caches of two widths. Query rows go six, three or one at a
+ * time and share each key and value that is loaded (and converted); twelve or eight sums hide the latency of
+ * an fma. Scores: lanes are keys, so each is one fma chain. Values: lanes are the head's values, keys follow
+ * in order. Keys past a row's last are computed with whatever the cache holds there and then dropped: their
+ * weight is set to zero and their value is never touched. */
 #ifndef __AVX2__
 #error "compile this file with the flags of its folder"
 #endif
@@ -11,7 +12,9 @@
 #include "kernels/avx2/el_avx2.h"
 #include "kernels/el_declare.h"
 
-enum { EL_ROWS = 3, EL_CHUNK = 4, EL_HEAD_MAX = 256 };  // a chunk is four registers of values
+enum { EL_ROWS = 6, EL_REGS = 8, EL_HEAD_MAX = 256 };
+
+typedef enum width { HALF, FULL } width;  // of what the cache holds
 
 /// What a group of rows carries from one block of keys to the next.
 typedef struct group {
@@ -24,100 +27,158 @@ typedef struct group {
     float acc[EL_ROWS][EL_HEAD_MAX];
 } group;
 
-// Scores of `tiles` tiles of keys from `tile` of this block on; `rows` and `tiles` are constants.
-EL_INLINE void score_tiles(group *g, size_t rows, size_t tiles, size_t d, size_t tile, float scale,
-                           const uint16_t *k)
+/// Eight values of a cache, from element i on.
+EL_INLINE __m256 cached(width kind, const void *cache, size_t i)
 {
-    __m256 acc[EL_ROWS][4];
-#pragma GCC unroll 3
-    for (size_t r = 0; r < rows; r++) {
-#pragma GCC unroll 4
-        for (size_t t = 0; t < 2 * tiles; t++) acc[r][t] = _mm256_setzero_ps();
-    }
-    k += tile * d * EL_KEYS;
-    for (size_t i = 0; i < d; i++) {
-#pragma GCC unroll 4
-        for (size_t t = 0; t < 2 * tiles; t++) {
-            const __m256 keys = el_f16x8(k + (t / 2 * d + i) * EL_KEYS + t % 2 * 8);
-#pragma GCC unroll 3
-            for (size_t r = 0; r < rows; r++) {
-                acc[r][t] = _mm256_fmadd_ps(_mm256_set1_ps(g->q[r][i]), keys, acc[r][t]);
-            }
+    return kind == HALF ? el_f16x8((const uint16_t *)cache + i) : _mm256_loadu_ps((const float *)cache + i);
+}
+
+/// Registers of keys or values that go with a number of rows.
+EL_INLINE size_t regs_of(size_t rows) { return rows == 6 ? 2 : rows == 3 ? 4 : EL_REGS; }
+
+// acc[r][t] += x[r][i] * register t of the cache, of which each pair starts `pair` elements after the one
+// before. What is loaded first, and so stays in registers, is the smaller of the two sides.
+EL_INLINE void add_products(width kind, size_t rows, size_t regs, const float *const *x, size_t i,
+                            const void *cache, size_t at, size_t pair, __m256 acc[][EL_REGS])
+{
+    if (rows > regs) {
+        __m256 c[EL_REGS];
+#pragma GCC unroll 8
+        for (size_t t = 0; t < regs; t++) c[t] = cached(kind, cache, at + t / 2 * pair + t % 2 * 8);
+#pragma GCC unroll 6
+        for (size_t r = 0; r < rows; r++) {
+            const __m256 xr = _mm256_set1_ps(x[r][i]);
+#pragma GCC unroll 8
+            for (size_t t = 0; t < regs; t++) acc[r][t] = _mm256_fmadd_ps(xr, c[t], acc[r][t]);
         }
+        return;
     }
-#pragma GCC unroll 3
+    __m256 xr[EL_ROWS];
+#pragma GCC unroll 6
+    for (size_t r = 0; r < rows; r++) xr[r] = _mm256_set1_ps(x[r][i]);
+#pragma GCC unroll 8
+    for (size_t t = 0; t < regs; t++) {
+        const __m256 c = cached(kind, cache, at + t / 2 * pair + t % 2 * 8);
+#pragma GCC unroll 6
+        for (size_t r = 0; r < rows; r++) acc[r][t] = _mm256_fmadd_ps(xr[r], c, acc[r][t]);
+    }
+}
+
+// Scores of 8 * regs keys from `tile` on; k is element `k_at` of the cache. `rows` and `regs` are constants.
+EL_INLINE void score(width kind, group *g, size_t rows, size_t regs, size_t d, size_t tile, float scale,
+                     const void *k, size_t k_at)
+{
+    __m256 acc[EL_ROWS][EL_REGS];
+#pragma GCC unroll 6
     for (size_t r = 0; r < rows; r++) {
-#pragma GCC unroll 4
-        for (size_t t = 0; t < 2 * tiles; t++) {
+#pragma GCC unroll 8
+        for (size_t t = 0; t < regs; t++) acc[r][t] = _mm256_setzero_ps();
+    }
+    k_at += tile * d * EL_KEYS;
+    for (size_t i = 0; i < d; i++) {
+        add_products(kind, rows, regs, g->q, i, k, k_at + i * EL_KEYS, d * EL_KEYS, acc);
+    }
+#pragma GCC unroll 6
+    for (size_t r = 0; r < rows; r++) {
+#pragma GCC unroll 8
+        for (size_t t = 0; t < regs; t++) {
             _mm256_storeu_ps(g->p[r] + tile * EL_KEYS + t * 8,
                              _mm256_mul_ps(acc[r][t], _mm256_set1_ps(scale)));
         }
     }
 }
 
-// Turn a row's scores into weights, and move its maximum and sums on.
-EL_INLINE void weigh(group *g, size_t r)
+/// A row's largest visible score, of this block or before.
+EL_INLINE float largest(const group *g, size_t r)
 {
     const size_t count = g->count[r];
-    float new_max = g->max[r];
-    for (size_t j = 0; j < count; j++) new_max = g->p[r][j] > new_max ? g->p[r][j] : new_max;
+    __m256 max = _mm256_set1_ps(g->max[r]);
+    size_t j = 0;
+    for (; count - j >= 8; j += 8) max = _mm256_max_ps(_mm256_loadu_ps(g->p[r] + j), max);
+    if (j < count) {
+        const __m256 p = _mm256_blendv_ps(_mm256_set1_ps(-EL_INF), _mm256_loadu_ps(g->p[r] + j),
+                                          _mm256_castsi256_ps(el_mask8(count - j)));
+        max = _mm256_max_ps(p, max);
+    }
+    return el_max_x8(max);
+}
+
+/// Turn eight scores, of which `count` are visible, into weights.
+EL_INLINE __m256 weights(float *p, size_t count, __m256 max)
+{
+    const __m256 all = el_exp_neg_x8(_mm256_sub_ps(_mm256_loadu_ps(p), max));
+    const __m256 visible = _mm256_and_ps(all, _mm256_castsi256_ps(el_mask8(count)));
+    _mm256_storeu_ps(p, visible);
+    return visible;
+}
+
+// Turn a row's scores into weights, and move its maximum and sums on.
+static void weigh(group *g, size_t r)
+{
+    const size_t count = g->count[r];
+    const float new_max = largest(g, r);
     const __m256 max = _mm256_set1_ps(new_max);
 
     // In the first block the old maximum is -infinity, which makes c exactly 0.
     const __m256 c = el_exp_neg_x8(_mm256_sub_ps(_mm256_set1_ps(g->max[r]), max));
     g->c[r] = _mm256_cvtss_f32(c);
     g->max[r] = new_max;
-    g->sums[r][0] = _mm256_mul_ps(g->sums[r][0], c);
-    g->sums[r][1] = _mm256_mul_ps(g->sums[r][1], c);
-    for (size_t j = 0; j < count; j += 8) {
-        const __m256 p = el_exp_neg_x8(_mm256_sub_ps(_mm256_loadu_ps(g->p[r] + j), max));
-        const __m256 visible = _mm256_and_ps(p, _mm256_castsi256_ps(el_mask8(count - j)));
-        g->sums[r][j / 8 % 2] = _mm256_add_ps(g->sums[r][j / 8 % 2], visible);
-        _mm256_storeu_ps(g->p[r] + j, visible);
+    __m256 sums[2] = {_mm256_mul_ps(g->sums[r][0], c), _mm256_mul_ps(g->sums[r][1], c)};
+    for (size_t j = 0; j < count; j += 16) {
+        sums[0] = _mm256_add_ps(sums[0], weights(g->p[r] + j, count - j, max));
+        if (count - j > 8) sums[1] = _mm256_add_ps(sums[1], weights(g->p[r] + j + 8, count - j - 8, max));
     }
+    g->sums[r][0] = sums[0];
+    g->sums[r][1] = sums[1];
 }
 
 // acc = acc * c, then fma with keys from .. to - 1, for `rows` rows from row r0 on and `regs` registers
-// of values from i on. `rows` and `regs` are constants.
-EL_INLINE void add_values(group *g, size_t r0, size_t rows, size_t regs, size_t d, size_t i, size_t from,
-                          size_t to, const uint16_t *v)
+// of values from i on; v is element `v_at` of the cache. `rows` and `regs` are constants.
+EL_INLINE void add_values(width kind, group *g, size_t r0, size_t rows, size_t regs, size_t d, size_t i,
+                          size_t from, size_t to, const void *v, size_t v_at)
 {
-    __m256 acc[EL_ROWS][EL_CHUNK];
-#pragma GCC unroll 3
+    __m256 acc[EL_ROWS][EL_REGS];
+    const float *p[EL_ROWS];
+#pragma GCC unroll 6
     for (size_t r = 0; r < rows; r++) {
+        p[r] = g->p[r0 + r];
         const __m256 c = _mm256_set1_ps(from == 0 ? g->c[r0 + r] : 1.0f);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (size_t t = 0; t < regs; t++) {
             acc[r][t] = _mm256_mul_ps(_mm256_loadu_ps(g->acc[r0 + r] + i + t * 8), c);
         }
     }
     for (size_t j = from; j < to; j++) {
-#pragma GCC unroll 4
-        for (size_t t = 0; t < regs; t++) {
-            const __m256 values = el_f16x8(v + j * d + i + t * 8);
-#pragma GCC unroll 3
-            for (size_t r = 0; r < rows; r++) {
-                acc[r][t] = _mm256_fmadd_ps(_mm256_set1_ps(g->p[r0 + r][j]), values, acc[r][t]);
-            }
-        }
+        add_products(kind, rows, regs, p, j, v, v_at + j * d + i, 16, acc);
     }
-#pragma GCC unroll 3
+#pragma GCC unroll 6
     for (size_t r = 0; r < rows; r++) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (size_t t = 0; t < regs; t++) _mm256_storeu_ps(g->acc[r0 + r] + i + t * 8, acc[r][t]);
     }
 }
 
-EL_INLINE void add_rows(group *g, size_t r0, size_t rows, size_t d, size_t from, size_t to, const uint16_t *v)
+EL_INLINE void add_rows(width kind, group *g, size_t r0, size_t rows, size_t d, size_t from, size_t to,
+                        const void *v, size_t v_at)
 {
+    const size_t regs = regs_of(rows);
     size_t i = 0;
-    for (; d - i >= EL_CHUNK * 8; i += EL_CHUNK * 8) add_values(g, r0, rows, EL_CHUNK, d, i, from, to, v);
-    for (; i < d; i += 8) add_values(g, r0, rows, 1, d, i, from, to, v);
+    for (; d - i >= regs * 8; i += regs * 8) add_values(kind, g, r0, rows, regs, d, i, from, to, v, v_at);
+    for (; i < d; i += 8) add_values(kind, g, r0, rows, 1, d, i, from, to, v, v_at);
+}
+
+// Keys that only some rows see: one row alone.
+EL_INLINE void add_rest(width kind, group *g, size_t rows, size_t d, size_t from, const void *v, size_t v_at)
+{
+    for (size_t r = 0; r < rows; r++) {
+        if (from == 0) g->c[r] = 1.0f;  // the factor has been applied
+        if (g->count[r] > from) add_rows(kind, g, r, 1, d, from, g->count[r], v, v_at);
+    }
 }
 
 // One block of keys for a group of `rows` rows, a constant.
-EL_INLINE void block(group *g, size_t rows, size_t d, size_t first, float scale, const uint16_t *k_cache,
-                     const uint16_t *v_cache)
+EL_INLINE void block(width kind, group *g, size_t rows, size_t d, size_t first, float scale,
+                     const void *k_cache, const void *v_cache)
 {
     size_t most = 0, least = EL_KEY_BLOCK;
     for (size_t r = 0; r < rows; r++) {
@@ -127,25 +188,23 @@ EL_INLINE void block(group *g, size_t rows, size_t d, size_t first, float scale,
         least = g->count[r] < least ? g->count[r] : least;
     }
 
-    const uint16_t *k = k_cache + first * d, *v = v_cache + first * d;
-    const size_t tiles = (most + EL_KEYS - 1) / EL_KEYS;
+    const size_t tiles = (most + EL_KEYS - 1) / EL_KEYS, step = regs_of(rows) / 2;
     size_t tile = 0;
-    for (; tiles - tile >= 2; tile += 2) score_tiles(g, rows, 2, d, tile, scale, k);
-    if (tile < tiles) score_tiles(g, rows, 1, d, tile, scale, k);
+    for (; tiles - tile >= step; tile += step) {
+        score(kind, g, rows, 2 * step, d, tile, scale, k_cache, first * d);
+    }
+    for (; tile < tiles; tile++) score(kind, g, rows, 2, d, tile, scale, k_cache, first * d);
 
     for (size_t r = 0; r < rows; r++) {
         g->c[r] = 1.0f;  // a row that sees none of this block keeps its result
         if (g->count[r] > 0) weigh(g, r);
     }
-    add_rows(g, 0, rows, d, 0, least, v);
-    for (size_t r = 0; r < rows; r++) {
-        if (least == 0) g->c[r] = 1.0f;  // the factor has been applied above
-        if (g->count[r] > least) add_rows(g, r, 1, d, least, g->count[r], v);
-    }
+    add_rows(kind, g, 0, rows, d, 0, least, v_cache, first * d);
+    if (rows > 1 && least < most) add_rest(kind, g, rows, d, least, v_cache, first * d);
 }
 
-EL_INLINE void attend(size_t rows, size_t d, const float *q, const size_t *offset, const size_t *last,
-                      float scale, const uint16_t *k_cache, const uint16_t *v_cache, float *y)
+EL_INLINE void attend(width kind, size_t rows, size_t d, const float *q, const size_t *offset,
+                      const size_t *last, float scale, const void *k_cache, const void *v_cache, float *y)
 {
     group g;
     size_t keys = 0;
@@ -158,7 +217,7 @@ EL_INLINE void attend(size_t rows, size_t d, const float *q, const size_t *offse
         keys = g.keys[r] > keys ? g.keys[r] : keys;
     }
     for (size_t first = 0; first < keys; first += EL_KEY_BLOCK) {
-        block(&g, rows, d, first, scale, k_cache, v_cache);
+        block(kind, &g, rows, d, first, scale, k_cache, v_cache);
     }
     for (size_t r = 0; r < rows; r++) {
         const __m256 inverse = _mm256_set1_ps(1.0f / el_tree_x8(g.sums[r][0], g.sums[r][1]));
@@ -168,13 +227,24 @@ EL_INLINE void attend(size_t rows, size_t d, const float *q, const size_t *offse
     }
 }
 
-void el_attention_f16__avx2(size_t rows, size_t d, const float *q, const size_t *offset, const size_t *last,
-                            float scale, const uint16_t *k_cache, const uint16_t *v_cache, float *y)
+EL_INLINE void attention(width kind, size_t rows, size_t d, const float *q, const size_t *offset,
+                         const size_t *last, float scale, const void *k_cache, const void *v_cache, float *y)
 {
     assert(d % 8 == 0 && d <= EL_HEAD_MAX);
     size_t r = 0;
-    for (; rows - r >= EL_ROWS; r += EL_ROWS) {
-        attend(EL_ROWS, d, q, offset + r, last + r, scale, k_cache, v_cache, y);
-    }
-    for (; r < rows; r++) attend(1, d, q, offset + r, last + r, scale, k_cache, v_cache, y);
+    for (; rows - r >= 6; r += 6) attend(kind, 6, d, q, offset + r, last + r, scale, k_cache, v_cache, y);
+    for (; rows - r >= 3; r += 3) attend(kind, 3, d, q, offset + r, last + r, scale, k_cache, v_cache, y);
+    for (; r < rows; r++) attend(kind, 1, d, q, offset + r, last + r, scale, k_cache, v_cache, y);
+}
+
+void el_attention_f16__avx2(size_t rows, size_t d, const float *q, const size_t *offset, const size_t *last,
+                            float scale, const uint16_t *k_cache, const uint16_t *v_cache, float *y)
+{
+    attention(HALF, rows, d, q, offset, last, scale, k_cache, v_cache, y);
+}
+
+void el_attention_f32__avx2(size_t rows, size_t d, const float *q, const size_t *offset, const size_t *last,
+                            float scale, const float *k_cache, const float *v_cache, float *y)
+{
+    attention(FULL, rows, d, q, offset, last, scale, k_cache, v_cache, y);
 }
