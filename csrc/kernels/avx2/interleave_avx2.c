@@ -41,6 +41,7 @@ void el_interleave__avx2(size_t rows, size_t blocks, size_t words, const uint8_t
             four_words(row + 8, b * x_step + i * 4, flips, y + i * 64 + 32);
         }
         for (; i < words; i++) {
+#pragma GCC unroll 8
             for (size_t r = 0; r < EL_LANES; r++) {
                 uint32_t word;
                 memcpy(&word, row[r] + b * x_step + i * 4, sizeof word);

@@ -46,6 +46,7 @@ void el_interleave__avx512vnni(size_t rows, size_t blocks, size_t words, const u
         size_t i = 0;
         for (; i + 4 <= words; i += 4) four_words(row, b * x_step + i * 4, flips, y + i * 64);
         for (; i < words; i++) {
+#pragma GCC unroll 8
             for (size_t r = 0; r < EL_LANES; r++) {
                 uint32_t word;
                 memcpy(&word, row[r] + b * x_step + i * 4, sizeof word);

@@ -102,6 +102,7 @@ static void pack_scales(size_t rows, size_t blocks, const uint8_t *src, size_t r
                         uint8_t *part)
 {
     for (size_t b = 0; b < blocks; b++, src += step, part += EL_LANES * 2) {
+#pragma GCC unroll 8
         for (size_t r = 0; r < rows; r++) memcpy(part + r * 2, src + r * row_bytes, 2);
         memset(part + rows * 2, 0, (EL_LANES - rows) * 2);
     }
