@@ -237,7 +237,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--quants", type=split, default=list(files.SMOLLM), help="of SmolLM2-135M")
     parser.add_argument("--wide", type=split, default=list(files.WIDE), help="of a random model of width 768")
     parser.add_argument("--threads", type=lambda t: [int(n) for n in split(t)], default=[1, 2], metavar="N,N")
-    parser.add_argument("--repeat", type=int, default=7, help="rounds at most (at least 3)")
+    parser.add_argument("--repeat", type=int, default=5, help="rounds at most (at least 3)")
     parser.add_argument("--peers", type=Path, help="folder with the peers' environments (EDGELLM_PEERS)")
     parser.add_argument("--alone", action="store_true", help="measure ours only")
     parser.add_argument("--no-torch", action="store_true", help="leave PyTorch out")

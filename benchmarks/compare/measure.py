@@ -25,12 +25,16 @@ LLAMA_MODES: dict[str, dict[str, bool]] = {
     LLAMA: {"repack": True, "mmap": True},
     PLAIN: {"repack": False, "mmap": True},
 }
+FEWER = {PLAIN, BF16, FP32}
 READ_MODE = {"repack": True, "mmap": False}  # read instead of mapped: the least memory with repacking
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How much is measured. At least `least` rounds, then up to `repeat` until `group_s` have passed."""
+    """How much is measured: at least `least` rounds, then up to `repeat` until `group_s` have passed.
+
+    The peers other than llama.cpp at its fastest take part in the first `least` rounds only.
+    """
 
     prompt: int = 512
     start: int = 32
@@ -38,9 +42,9 @@ class Settings:
     short: int = 32
     steps: int = 32
     guard: int = 128
-    repeat: int = 7
+    repeat: int = 5
     least: int = 3
-    group_s: float = 45.0
+    group_s: float = 60.0
     loads: int = 7
     context: int = 640
     read_bytes: int = 8 << 20
@@ -109,10 +113,8 @@ def clock(threads: int) -> str:
     return "cpu_s" if threads == 1 else "wall_s"
 
 
-def interleave(
-    works: Mapping[str, Callable[[], Times]], settings: Settings, tick: Callable[[], None] = lambda: None
-) -> dict[str, list[Times]]:
-    """Do every work in turn: one round to warm up, then the rounds that count."""
+def interleave(works: Mapping[str, Callable[[], Times]], settings: Settings) -> dict[str, list[Times]]:
+    """Do every work in turn: one round to warm up, then the rounds that count (see `Settings`)."""
     found: dict[str, list[Times]] = {name: [] for name in works}
     for work in works.values():
         work()
@@ -121,8 +123,8 @@ def interleave(
         if turn >= settings.least and time.monotonic() - begin > settings.group_s:
             break
         for name, work in works.items():
-            found[name].append(work())
-        tick()
+            if turn < settings.least or name not in FEWER:
+                found[name].append(work())
     return found
 
 

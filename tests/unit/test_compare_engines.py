@@ -141,6 +141,14 @@ def test_interleave_takes_turns_after_one_round_of_warm_up():
     assert got == {"a": [{"cpu_s": 3.0}, {"cpu_s": 5.0}], "b": [{"cpu_s": 4.0}, {"cpu_s": 6.0}]}
 
 
+def test_interleave_gives_the_other_peers_the_least_rounds_only():
+    works = {name: (lambda: {"cpu_s": 1.0}) for name in (OURS, LLAMA, PLAIN)}
+    got = measure.interleave(works, measure.Settings(repeat=4, least=2, group_s=60.0))
+    assert [len(got[name]) for name in works] == [4, 4, 2]
+    seconds = {name: [turn["cpu_s"] for turn in turns] for name, turns in got.items()}
+    assert figures.summary(seconds, 1.0)["ratio"][PLAIN]["median"] == 1.0
+
+
 def test_page_puts_targets_beside_figures_and_says_what_is_missing():
     text = page.page(
         found(
