@@ -46,8 +46,14 @@ def _show_image(image: "_core.EdgeImage", path: str, args: argparse.Namespace) -
     """An edge image: facts, plan and parts; hashes as the file states them, unchecked."""
     info = image.info
     facts = info.pop("image")
-    found = {"path": path, **facts, **info, "sections": len(image.sections), "tensors": len(image.tensors)}
-    rows = [
+    found: dict[str, Any] = {
+        "path": path,
+        **facts,
+        **info,
+        "sections": len(image.sections),
+        "tensors": len(image.tensors),
+    }
+    rows: list[dict[str, Any]] = [
         {"name": name, "type": type, "shape": [n, k], "offset": offset, "bytes": nbytes, "sha256": sha.hex()}
         for name, type, n, k, offset, nbytes, sha in image.tensors
     ]
