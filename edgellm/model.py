@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -106,7 +107,8 @@ class Model:
         """
         parts = self._core.plan(self._default_context() if context is None else context, self._kv_number(kv))
         own = 0 if parts["image"] else self.tokenizer.memory_bytes
-        return Plan(**{f"{name}_bytes": size for name, size in parts.items()}, tokenizer_bytes=own)
+        sizes = {f"{name}_bytes": size for name, size in parts.items()}
+        return Plan(**sizes, tokenizer_bytes=own, program_bytes=_program_bytes())
 
     def session(self, context: int | None = None, kv: str | None = None) -> Session:
         """Start a conversation with an empty cache.
@@ -406,11 +408,16 @@ def load(
         raise
     model = Model(core, name, count, max_bytes)
     model.exact = not loose
-    needed = model.plan(context=1).model_bytes  # now with the tokenizer, whose size the file does not state
+    needed = model.plan(context=1).model_bytes  # with tokenizer and program
     if max_bytes is not None and needed > max_bytes:
         model.close()
         raise MemoryError(f"load: the model needs {needed} bytes, max_bytes is {max_bytes}")
     return model
+
+
+@functools.cache
+def _program_bytes() -> int:
+    return os.path.getsize(_core.__file__)
 
 
 def _admit(image: _core.EdgeImage, name: str, verify: object, min_version: int | None) -> None:

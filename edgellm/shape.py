@@ -47,12 +47,13 @@ class Plan:
     session_bytes: int
     image_bytes: int = 0  # of an edge image used in place: weights, tokenizer and the rest of the file
     tokenizer_bytes: int = 0  # where it is not in the image
+    program_bytes: int = 0  # the engine's own library, which every process that uses it maps
 
     @property
     def model_bytes(self) -> int:
         """What `load` takes, once, for all sessions."""
         own = self.weights_bytes + self.scratch_bytes + self.tables_bytes + self.tokenizer_bytes
-        return own + self.image_bytes
+        return own + self.image_bytes + self.program_bytes
 
     @property
     def total_bytes(self) -> int:
