@@ -65,7 +65,7 @@ static void evaluate(el_model *model, const el_plan *plan)
     float *logits = malloc((size_t)vocab * 2 * sizeof *logits);
     const int32_t ids[3] = {0, (int32_t)(vocab - 1), (int32_t)(vocab / 2)};
     if (logits == NULL) abort();
-    if (el_session_init(&session, model, CONTEXT, memory, bytes, NULL) == EL_OK) {
+    if (el_session_init(&session, model, CONTEXT, EL_KV_F16, memory, bytes, NULL) == EL_OK) {
         if (el_session_eval(session, ids, 3, 2, logits, NULL) != EL_OK) abort();
         if (el_session_eval(session, ids + 1, 1, 1, logits, NULL) != EL_OK) abort();
     }
@@ -81,7 +81,7 @@ static void run_model(const el_gguf *gguf, file_bytes file, el_pool *pool)
     el_error err;
     const el_source source = {read_bytes, &file};
     if (el_isa_find("ref", 0, &isa, NULL) != EL_OK) abort();
-    if (el_model_plan(&plan, gguf, CONTEXT, MICRO_BATCH, el_pool_threads(pool), &err) != EL_OK) return;
+    if (el_model_plan(&plan, gguf, CONTEXT, EL_KV_F16, MICRO_BATCH, el_pool_threads(pool), &err) != EL_OK) return;
     const uint64_t bytes = el_plan_model_bytes(&plan);
     if (bytes > MEMORY_BYTES || el_plan_session_bytes(&plan) > MEMORY_BYTES) return;
 

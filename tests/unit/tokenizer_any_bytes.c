@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "edgellm/tokenizer.h"
+#include "text/tables.h"
 
 void *__real_malloc(size_t n);
 void *__real_calloc(size_t n, size_t size);
@@ -91,6 +92,74 @@ static int round_trip(const el_tokenizer *tok, const char *text, size_t n, unsig
     return at == n;
 }
 
+enum { MOST_IDS = 256 + 2, MOST_SCRATCH = 256 * 28 };
+
+/* Encoding into the caller's memory gives the same ids, allocates nothing, and says what is too small. */
+static int same_without_allocation(const el_tokenizer *tok, const char *text, size_t n, unsigned flags)
+{
+    static uint64_t scratch[MOST_SCRATCH / 8];
+    int32_t *ids, into[MOST_IDS];
+    size_t count, written = 0;
+    el_error err;
+    if (el_tokenizer_encode(tok, text, n, flags, &ids, &count, &err) != EL_OK) return 0;
+
+    allowed = 0;
+    const size_t needed = el_tokenizer_scratch_bytes(n);
+    el_status st =
+        el_tokenizer_encode_into(tok, text, n, flags, into, n + 2, &written, scratch, needed, &err);
+    int fine = needed <= sizeof scratch && st == EL_OK && written == count;
+    fine = fine && (count == 0 || memcmp(into, ids, count * sizeof *ids) == 0);
+    st = el_tokenizer_encode_into(tok, text, n, flags, into, count, &written, scratch, needed, &err);
+    fine = fine && st == EL_OK && written == count;  // exactly enough
+    if (count > 0) {
+        st = el_tokenizer_encode_into(tok, text, n, flags, into, count - 1, &written, scratch, needed, &err);
+        fine = fine && st == EL_ERR_ARG && written == 0 && strstr(err.text, "ids") != NULL;
+    }
+    st = el_tokenizer_encode_into(tok, text, n, flags, into, n + 2, &written, NULL, 0, &err);
+    fine = fine && (st == EL_OK || (st == EL_ERR_ARG && strstr(err.text, "scratch") != NULL));
+    allowed = -1;
+    el_ids_free(ids);
+    return fine;
+}
+
+/* The block of tables, opened where it lies, is the same tokenizer; damaged, it is refused or safe to use. */
+static int tables_in_place(const el_tokenizer *tok)
+{
+    static const char text[] = "abab Ġ<s>ab 12 é!<s><\xff\xfe";
+    const el_view block = el_tables_of(tok);
+    uint8_t *copy = malloc(block.size);
+    const el_tokenizer *view = NULL;
+    el_tokenizer_place place;
+    el_error err;
+    int fine = 1;
+    memcpy(copy, block.data, block.size);
+    for (int round = 0; round < 3000 && fine; round++) {
+        const size_t at = draw((uint32_t)(block.size / 4)) * 4;
+        const uint32_t number = draw(2) == 0 ? draw(300) : (uint32_t)(draw(1u << 20) * 4099u);
+        if (round > 0) memcpy(copy + at, &number, 4);
+        const el_status st = el_tables_open(&view, copy, block.size, &place, &err);
+        if (st == EL_OK) {
+            int32_t ids[64];
+            uint64_t scratch[28 * 64 / 8];
+            size_t n;
+            fine = el_tokenizer_encode_into(view, text, sizeof text - 1, 3, ids, 64, &n, scratch,
+                                            sizeof scratch, &err) == EL_OK;
+            for (size_t i = 0; i < n && fine; i++) {
+                el_view token;
+                fine = el_tokenizer_token(view, ids[i], &token, &err) == EL_OK;
+                (void)el_tokenizer_find_special(view, token.data, token.size);
+            }
+            if (round == 0) fine = fine && same_without_allocation(view, text, sizeof text - 1, 3);
+        }
+        fine = fine && (round > 0 || st == EL_OK) && (st == EL_OK || err.text[0] != '\0');
+        memcpy(copy + at, block.data + at, 4);
+    }
+    for (size_t size = 0; size < block.size && fine; size += 64)
+        fine = el_tables_open(&view, copy, size, &place, &err) != EL_OK;
+    free(copy);
+    return fine;
+}
+
 static int random_bytes(const el_tokenizer *tok)
 {
     static const char *const parts[] = {"a",
@@ -125,7 +194,8 @@ static int random_bytes(const el_tokenizer *tok)
         }
         char *exact = malloc(n + (n == 0));  // so that reading one byte too far is seen
         memcpy(exact, buffer, n);
-        const int fine = round_trip(tok, exact, n, 0) && round_trip(tok, exact, n, EL_ENCODE_PARSE_SPECIAL);
+        const int fine = round_trip(tok, exact, n, 0) && round_trip(tok, exact, n, EL_ENCODE_PARSE_SPECIAL) &&
+                         same_without_allocation(tok, exact, n, (unsigned)draw(4));
         free(exact);
         if (!fine) return 0;
     }
@@ -165,6 +235,7 @@ int main(void)
         el_error err = {0};
         if (el_tokenizer_new(&tok, &source, &err) != EL_OK) return printf("%s: %s\n", pres[i], err.text), 1;
         if (!random_bytes(tok)) return printf("%s: bytes were lost\n", pres[i]), 1;
+        if (!tables_in_place(tok)) return printf("%s: tables in place\n", pres[i]), 1;
         el_tokenizer_free(tok);
         const long count = failing_allocations(&source);
         if (count < 6) return printf("%s: a failed allocation went unseen\n", pres[i]), 1;
