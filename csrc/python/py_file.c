@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { FIRST_HEADER_BYTES = 1 << 20, HUGE_PAGE_BYTES = 1 << 21 };
+enum { FIRST_HEADER_BYTES = 2 << 20, HUGE_PAGE_BYTES = 1 << 21 };
 static const uint64_t MAX_HEADER_BYTES = UINT64_C(1) << 29;
 
 static el_status fail(el_error *err, el_status status, const char *what, const char *path)

@@ -51,7 +51,8 @@ static void evaluate(el_model *model, const el_plan *plan)
     float *logits = malloc((size_t)vocab * 2 * sizeof *logits);
     const int32_t ids[3] = {0, (int32_t)(vocab - 1), (int32_t)(vocab / 2)};
     if (logits == NULL) abort();
-    if (el_session_init(&session, model, CONTEXT, EL_KV_F16, memory, el_plan_session_bytes(plan), NULL) == EL_OK) {
+    if (el_session_init(&session, model, CONTEXT, EL_KV_F16, memory, el_plan_session_bytes(plan), NULL) ==
+        EL_OK) {
         if (el_session_eval(session, ids, 3, 2, logits, NULL) != EL_OK) abort();
         if (el_session_eval(session, ids + 1, 1, 1, logits, NULL) != EL_OK) abort();
     }

@@ -1,6 +1,7 @@
 """What a process takes beside what `plan()` said: peak resident bytes beyond interpreter and NumPy."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -8,6 +9,10 @@ import pytest
 from helpers import tiny_model
 
 import edgellm
+
+pytestmark = pytest.mark.skipif(
+    "EDGELLM_SANITIZED" in os.environ, reason="a sanitizer takes memory of its own"
+)
 
 # Python's own objects for the package, and what the system's thread and file tables need beside the plan.
 CONSTANT_BYTES = 1 << 20
