@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 import edgellm
-from edgellm import cpu
+from edgellm import _kernel_proof, cpu
 from edgellm.conversion import sample
 
-TYPES = ("q4_0", "q4_1", "q8_0", "q6_k", "f16")
+TYPES = ("q4_0", "q4_1", "q5_0", "q8_0", "q4_k", "q6_k", "f16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,9 @@ class Report:
         return "\n".join(lines)
 
 
+Feed = Callable[["edgellm.Model", list[int]], Iterator[np.ndarray]]
+
+
 def _whole(ids: list[int]) -> Iterator[list[int]]:
     yield ids
 
@@ -75,15 +78,37 @@ def _singly(ids: list[int]) -> Iterator[list[int]]:
     yield from ([i] for i in ids)
 
 
+def _batched(model: edgellm.Model, ids: list[int]) -> Iterator[np.ndarray]:
+    """The tokens in pieces, beside another session that reads others and rests now and then."""
+    session, other = model.session(context=128), model.session(context=128)
+    batch = edgellm.Batch(model, [other, session])
+    for i in range(0, len(ids), 3):
+        _, logits = batch.eval([ids[: i % 4], ids[i : i + 3]], logits="all")
+        assert logits is not None
+        yield logits
+
+
+def _chunked(feed: Callable[[list[int]], Iterator[list[int]]]) -> Feed:
+    def run(model: edgellm.Model, ids: list[int]) -> Iterator[np.ndarray]:
+        session = model.session(context=128)
+        return (session.eval(part, logits="all") for part in feed(ids))
+
+    return run
+
+
 # threads, what it is called, how tokens are fed
-WAYS = ((1, "prefill", _whole), (2, "token by token", _singly), (4, "prefill", _whole))
+WAYS: tuple[tuple[int, str, Feed], ...] = (
+    (1, "prefill", _chunked(_whole)),
+    (2, "token by token", _chunked(_singly)),
+    (4, "prefill", _chunked(_whole)),
+    (3, "in a batch", _batched),
+)
 
 
-def _digest(path: Path, isa: str, threads: int, feed: Callable[[list[int]], Iterator[list[int]]]) -> str:
+def _digest(path: Path, isa: str, threads: int, feed: Feed) -> str:
     ids = list(range(1, 40))
     with edgellm.load(path, threads=threads, isa=isa) as model:
-        session = model.session(context=128)
-        logits = np.concatenate([session.eval(part, logits="all") for part in feed(ids)])
+        logits = np.concatenate(list(feed(model, ids)))
     return hashlib.sha256(logits.tobytes()).hexdigest()
 
 
@@ -101,11 +126,19 @@ def _same_bits(path: Path, type_name: str, isas: tuple[str, ...]) -> Check:
     return Check(name, False, f"{len(seen)} different results; alone: {'; '.join(odd)}")
 
 
+def _same_kernels(isa: str, proof: dict[str, _kernel_proof.Case]) -> Check:
+    count, bad = _kernel_proof.differing(isa, proof)
+    detail = f"differ from ref: {', '.join(bad)}" if bad else f"{count} operations have the bits of ref"
+    return Check(f"kernels, {isa}", not bad, detail)
+
+
 def doctor() -> Report:
     """Prove the arithmetic contract on this machine and list the kernels it will use.
 
-    A small random model of each weight format is run on every instruction set that this machine has,
-    with several thread counts, as one prefill and token by token: all must give the same bits.
+    Every operation is run on every instruction set that this machine has and compared with `ref`, the
+    specification. Then a small random model of several weight formats is run on every instruction set,
+    with several thread counts, as one prefill, token by token, and in a batch with another session: all
+    must give the same bits.
 
     Returns
     -------
@@ -119,7 +152,8 @@ def doctor() -> Report:
     """
     started = time.perf_counter()
     isas = tuple(cpu.runnable_isas())
-    checks = []
+    proof = _kernel_proof.cases()
+    checks = [_same_kernels(isa, proof) for isa in isas[1:]]
     with tempfile.TemporaryDirectory(prefix="edgellm-doctor-") as folder:
         for type_name in TYPES:
             path = Path(folder) / f"{type_name}.gguf"
