@@ -24,7 +24,7 @@ from typing import Any
 
 from compare import files, measure, package, page, readme
 from compare.peers import RESULTS, EngineDied, PeerMissing, python_of
-from compare.stamp import load_average, name_of, stamp
+from compare.stamp import load_average, name_of, one_per_core, stamp
 
 import edgellm
 from edgellm._atomic import replacing
@@ -166,7 +166,8 @@ class Run:
                 yield from measure.loads(self.engines, path, base, threads, self.settings, Path(name))
 
     def _memory(self, path: Path, base: Row, ids: list[int]) -> Iterator[Row]:
-        yield measure.memory(path, base, self.settings, ids, self.engines.with_llama)
+        with tempfile.TemporaryDirectory() as name:
+            yield measure.memory(path, base, self.settings, ids, self.engines.with_llama, Path(name))
 
 
 def peers_wanted(args: argparse.Namespace) -> tuple[bool, bool]:
@@ -190,7 +191,7 @@ def peers_wanted(args: argparse.Namespace) -> tuple[bool, bool]:
 
 def settings_of(args: argparse.Namespace) -> measure.Settings:
     """Amounts, and the CPUs to use: the first of this process's affinity."""
-    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+    allowed = one_per_core(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else [0])
     threads = tuple(t for t in args.threads if t <= len(allowed)) or (1,)
     if args.quick:
         return measure.Settings(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 OURS, LLAMA, PLAIN = "edgellm", "llama.cpp", "llama.cpp plain"
+OURS_EDGE = "edgellm, edge image"
 BF16, FP32 = "torch bf16", "torch fp32"
 READ_SHARE = 0.85
 

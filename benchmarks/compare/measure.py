@@ -1,5 +1,6 @@
 """Engines in turn: ours, a peer, the next peer, ours again, so that all see the same moods of the machine."""
 
+import contextlib
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +14,7 @@ import numpy as np
 import edgellm
 
 from . import files
-from .figures import BF16, FP32, LLAMA, OURS, PLAIN, Agreement, summary
+from .figures import BF16, FP32, LLAMA, OURS, OURS_EDGE, PLAIN, Agreement, summary
 from .peers import Engine, Limits, Llama, Ours, Torch
 
 Times = Mapping[str, Any]
@@ -288,23 +289,29 @@ def loads(
         yield row
 
 
-def memory(path: Path, base: Row, settings: Settings, ids: list[int], with_llama: bool) -> Row:
+def memory(path: Path, base: Row, settings: Settings, ids: list[int], with_llama: bool, work: Path) -> Row:
     """Peak resident bytes beyond interpreter and NumPy, each engine in a process of its own."""
     threads = max(settings.threads)
     row: Row = {**base, "kind": "memory", "threads": threads, "context": settings.context, "beyond_bytes": {}}
     kinds: dict[str, tuple[Callable[[], AbstractContextManager[Engine]], dict[str, bool]]] = {
         OURS: (Ours, {})
     }
+    sources = {}
+    with contextlib.suppress(files.Unavailable):
+        sources[OURS_EDGE] = files.edge(path, work)
+        kinds[OURS_EDGE] = (Ours, {})
     if with_llama:
         kinds |= {name: (Llama, dict(mode)) for name, mode in LLAMA_MODES.items()}
         kinds[f"{LLAMA} read"] = (Llama, READ_MODE)
     for name, (kind, mode) in kinds.items():
-        extra = {} if name == OURS else {"ubatch": 512, "flash": True, **mode}
+        extra = {} if kind is Ours else {"ubatch": 512, "flash": True, **mode}
         with kind() as engine:
             before = engine.ask("memory")["now_bytes"]
             engine.ask("about")
             imported = engine.ask("memory")["now_bytes"]
-            said = engine.ask("open", model=str(path), context=settings.context, threads=threads, **extra)
+            said = engine.ask(
+                "open", model=str(sources.get(name, path)), context=settings.context, threads=threads, **extra
+            )
             engine.ask("prefill", ids=ids[: settings.prompt])
             engine.ask("decode", ids=ids[: settings.start + settings.short], start=settings.start)
             peak = engine.ask("memory")["peak_bytes"]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .figures import BF16, FP32, LLAMA, OURS, PLAIN, share_of_peak, share_of_read, verdicts
+from .figures import BF16, FP32, LLAMA, OURS, OURS_EDGE, PLAIN, share_of_peak, share_of_read, verdicts
 
 Row = dict[str, Any]
 KINDS = {
@@ -118,8 +118,9 @@ def _memory(rows: list[Row]) -> list[str]:
         held = row["beyond_bytes"]
         line = [row["quant"], f"{held[OURS] / 1e6:.1f}", f"{row['plan_bytes'] / 1e6:.1f}"]
         line.append(f"{held[OURS] / row['plan_bytes'] - 1:+.1%}")
+        line.append(f"{held[OURS_EDGE] / 1e6:.1f}" if OURS_EDGE in held else "-")
         lines.append(line + [f"{held[name] / 1e6:.0f} ({held[OURS] / held[name]:.2f})" for name in peers])
-    head = ["format", OURS, "plan()", "difference", *peers]
+    head = ["format", OURS, "plan()", "difference", "from an edge image", *peers]
     return [
         "## Memory",
         "",

@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,17 @@ def _first_line(path: str) -> str | None:
 def load_average() -> float | None:
     """Mean number of threads that wanted to run in the last minute, ours included."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
+def one_per_core(cpus: Iterable[int], topology: str = "/sys/devices/system/cpu") -> list[int]:
+    """Order CPUs so that hyperthreads of one core come only after every core has been used."""
+    order: list[tuple[int, int]] = []
+    seen: dict[str, int] = {}
+    for cpu in sorted(cpus):
+        core = _first_line(f"{topology}/cpu{cpu}/topology/thread_siblings_list") or str(cpu)
+        seen[core] = seen.get(core, 0) + 1
+        order.append((seen[core], cpu))
+    return [cpu for _, cpu in sorted(order)]
 
 
 def core_sha256() -> str:

@@ -210,6 +210,15 @@ def test_stamp_names_no_folder_and_no_host(tmp_path):
     assert stamp.name_of(found([])["stamp"]) == "some-2-cores-avx2"
 
 
+def test_hyperthreads_of_a_core_come_after_every_core(tmp_path):
+    for cpu, siblings in enumerate(("0-1", "0-1", "2-3", "2-3")):
+        folder = tmp_path / f"cpu{cpu}" / "topology"
+        folder.mkdir(parents=True)
+        (folder / "thread_siblings_list").write_text(siblings + "\n", "ascii")
+    assert stamp.one_per_core([3, 2, 1, 0], str(tmp_path)) == [0, 2, 1, 3]
+    assert stamp.one_per_core([7, 5], str(tmp_path)) == [5, 7]
+
+
 def test_rows_are_kept_for_the_same_build_only(tmp_path):
     path = tmp_path / "work" / "rows.json"
     first = script.Rows(path, {"core": "a"}, fresh=False)
