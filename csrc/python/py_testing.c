@@ -242,6 +242,26 @@ static PyObject *testing_cpu_decode_hwcap(PyObject *module, PyObject *args)
     return feature_names(el_cpu_decode_hwcap(hwcap, hwcap2));
 }
 
+// cpu_choose(features: tuple of names, op, rows): ISA of the kernel that a machine with just these features uses
+static PyObject *testing_cpu_choose(PyObject *module, PyObject *args)
+{
+    (void)module;
+    PyObject *features;
+    const char *op, *name;
+    Py_ssize_t rows;
+    uint64_t cpu = 0, bit = 0;
+    if (!PyArg_ParseTuple(args, "O!sn:cpu_choose", &PyTuple_Type, &features, &op, &rows)) return NULL;
+    for (size_t i = 0; (name = el_cpu_feature_name(i, &bit)) != NULL; i++) {
+        PyObject *text = PyUnicode_FromString(name);
+        const int has = text == NULL ? -1 : PySequence_Contains(features, text);
+        Py_XDECREF(text);
+        if (has < 0) return NULL;
+        if (has != 0) cpu |= bit;
+    }
+    const char *isa = el_op_isa(op, el_isa_best(cpu), cpu, (size_t)rows);
+    return isa == NULL ? PyErr_Format(PyExc_KeyError, "no operation %s", op) : PyUnicode_FromString(isa);
+}
+
 static PyObject *testing_sincos(PyObject *module, PyObject *args)
 {
     (void)module;
@@ -337,6 +357,8 @@ static PyMethodDef methods[] = {
     {"testing_pack_sizes", testing_pack_sizes, METH_VARARGS, "Layout, bytes of a row, bytes of a tile."},
     {"testing_cpu_decode", testing_cpu_decode, METH_VARARGS, "el_cpu_decode"},
     {"testing_cpu_pretend", testing_cpu_pretend, METH_VARARGS, "el_cpu_pretend"},
+    {"testing_cpu_choose", testing_cpu_choose, METH_VARARGS,
+     "Which kernel a machine with these features uses."},
     {"testing_cpu_decode_hwcap", testing_cpu_decode_hwcap, METH_VARARGS, "el_cpu_decode_hwcap"},
     {"testing_sincos", testing_sincos, METH_VARARGS, "el_sincos"},
     {"testing_pow", testing_pow, METH_VARARGS, "el_pow"},

@@ -82,6 +82,33 @@ def test_features_that_linux_reports_on_arm(hwcap, hwcap2, features):
     assert _core.testing_cpu_decode_hwcap(hwcap, hwcap2) == features
 
 
+AVX2_SET = ("avx2", "fma", "f16c")
+AVX512_SET = (*AVX2_SET, "avx512", "avx512_vnni")
+
+
+@pytest.mark.parametrize(
+    ("features", "product", "other"),
+    [
+        ((), ["ref"], ["ref"]),
+        (AVX2_SET[:2], ["ref"], ["ref"]),
+        (AVX2_SET, ["avx2", "ref"], ["avx2", "ref"]),  # Haswell to Comet Lake, Zen 1 to 3
+        (("avx_vnni",), ["ref"], ["ref"]),
+        ((*AVX2_SET, "avx_vnni"), ["avxvnni", "avx2", "ref"], ["avx2", "ref"]),  # Alder Lake
+        (AVX512_SET, ["avx512vnni", "avx2", "ref"], ["avx512vnni", "avx2", "ref"]),  # Ice Lake, Zen 4
+        ((*AVX512_SET, "avx_vnni"), ["avx512vnni", "avxvnni", "avx2", "ref"], ["avx512vnni", "avx2", "ref"]),
+    ],
+)
+def test_kernels_of_machines_with_these_features(features, product, other):
+    rows = _core.testing_kernel_list()
+    built = {isa for _, isa in rows}
+    products = [op for op, isa in rows if isa == "ref" and op.startswith("gemm_q8_")]
+    assert len(products) == 12
+    for op in products:
+        assert _core.testing_cpu_choose(features, op, 1) == next(isa for isa in product if isa in built), op
+    for op in ("rms_norm", "attention_f16", "quantize_act_q8", "gemm_f32_f16x16"):
+        assert _core.testing_cpu_choose(features, op, 1) == next(isa for isa in other if isa in built), op
+
+
 def _cpu_flags():
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
