@@ -22,7 +22,8 @@ COMMON = ["-O2", "-g0", "-fvisibility=hidden", "-ffp-contract=off", "-pthread", 
 LINK = ["-pthread"] + (["-Wl,-s"] if sys.platform == "linux" and not SANITIZE else [])
 if SANITIZE:
     COMMON += ["-O1", "-g", "-UNDEBUG", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
-    COMMON += [f"-fsanitize={SANITIZE}"]
+    # gcc's register allocator takes minutes over instrumented kernels, region by region
+    COMMON += [f"-fsanitize={SANITIZE}", "-fira-region=one"]
     LINK += [f"-fsanitize={SANITIZE}"]
 C11 = ["-std=c11", *COMMON]
 CXX17 = ["-std=c++17", *COMMON]
