@@ -19,10 +19,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from compare import files, measure, package, page, readme
+from compare.figures import LLAMA
 from compare.peers import RESULTS, EngineDied, PeerMissing, python_of
 from compare.stamp import load_average, name_of, one_per_core, stamp
 
@@ -33,6 +35,7 @@ from edgellm.conversion.sample import write as write_sample
 
 Row = dict[str, Any]
 Job = tuple[str, Callable[[], Iterator[Row]]]
+Step = Callable[[Path, list[int]], Iterator[Row]]
 SCHEMA = 1
 
 
@@ -93,17 +96,17 @@ class Run:
             yield from self._jobs_of("tiny", "q4_0", self._tiny)
             return
         for quant in self.args.quants:
-            yield from self._jobs_of("SmolLM2-135M", quant, lambda q=quant: self._smollm(q))  # type: ignore[misc]  # a default argument binds the value of this turn
+            yield from self._jobs_of("SmolLM2-135M", quant, partial(self._smollm, quant))
         for quant in self.args.wide:
-            yield from self._jobs_of("random, width 768", quant, lambda q=quant: files.wide(q, self.work))  # type: ignore[misc]  # as above
+            yield from self._jobs_of("random, width 768", quant, partial(files.wide, quant, self.work))
 
     def _package(self) -> Iterator[Row]:
         llama = python_of("llama") if self.engines.with_llama else None
         yield package.package(llama, self.settings.least, self.args.build)
 
     def _smollm(self, quant: str) -> Path:
-        peer = self.engines.llamas().get("llama.cpp")
-        return files.smollm(quant, self.work, peer, max(self.settings.threads))  # type: ignore[arg-type]  # llamas() are Llama
+        peer = self.engines.llamas().get(LLAMA)
+        return files.smollm(quant, self.work, peer, max(self.settings.threads))
 
     def _tiny(self) -> Path:
         self.work.mkdir(parents=True, exist_ok=True)
@@ -111,36 +114,27 @@ class Run:
 
     def _jobs_of(self, model: str, quant: str, make: Callable[[], Path]) -> Iterator[Job]:
         base = {"model": model, "quant": quant}
-        real = not model.startswith("random")
-        steps: list[tuple[str, Callable[[Path, list[int]], Iterator[Row]]]] = []
+        steps: dict[str, Step] = {}
         if self.engines.with_llama:
-            steps.append(("agreement", lambda path, ids: self._agreement(path, base)))
+            steps["agreement"] = partial(self._agreement, base)
         for threads in self.settings.threads:
-            steps.append((f"speed {threads}", lambda path, ids, t=threads: self._speeds(path, base, t, ids)))  # type: ignore[misc]  # as above
-        if real:
+            steps[f"speed {threads}"] = partial(self._speeds, base, threads)
+        if not model.startswith("random"):
             for threads in self.settings.threads:
-                steps.append(
-                    (
-                        f"batch {threads}",
-                        lambda path, ids, t=threads: measure.batch(  # type: ignore[misc]  # as above
-                            self.engines, path, base, t, self.settings, ids
-                        ),
-                    )
-                )
-            steps.append(("load", lambda path, ids: self._loads(path, base)))
-            steps.append(("memory", lambda path, ids: self._memory(path, base, ids)))
+                steps[f"batch {threads}"] = partial(self._batch, base, threads)
+            steps["load"] = partial(self._loads, base)
+            steps["memory"] = partial(self._memory, base)
+        for name, step in steps.items():
+            yield f"{model} {quant} {name}", partial(self._job, make, step)
 
-        def job(step: Callable[[Path, list[int]], Iterator[Row]]) -> Iterator[Row]:
-            path = make()
-            with edgellm.load(path, threads=1) as held:
-                vocab = held.config.vocab
-            count = max(self.settings.prompt, self.settings.start + self.settings.tokens) + measure.SEQUENCES
-            yield from step(path, measure.token_ids(vocab, count))
+    def _job(self, make: Callable[[], Path], step: Step) -> Iterator[Row]:
+        path = make()
+        with edgellm.load(path, threads=1) as held:
+            vocab = held.config.vocab
+        count = max(self.settings.prompt, self.settings.start + self.settings.tokens) + measure.SEQUENCES
+        yield from step(path, measure.token_ids(vocab, count))
 
-        for name, step in steps:
-            yield f"{model} {quant} {name}", lambda s=step: job(s)  # type: ignore[misc]  # as above
-
-    def _agreement(self, path: Path, base: Row) -> Iterator[Row]:
+    def _agreement(self, base: Row, path: Path, _: list[int]) -> Iterator[Row]:
         with edgellm.load(path, threads=1) as held:
             ids = held.tokenizer.encode(measure.TEXT.read_text("utf-8")[:4000])
         row = measure.guarded(self.engines, path, base, ids, self.settings)
@@ -151,7 +145,7 @@ class Run:
             )
         yield row
 
-    def _speeds(self, path: Path, base: Row, threads: int, ids: list[int]) -> Iterator[Row]:
+    def _speeds(self, base: Row, threads: int, path: Path, ids: list[int]) -> Iterator[Row]:
         torch_model = None
         if self.engines.with_torch and base["model"].startswith("SmolLM2"):
             torch_model = self._torch_model = self._torch_model or path
@@ -160,12 +154,15 @@ class Run:
             settings = dataclasses.replace(settings, tokens=32, repeat=3, group_s=20.0)
         return measure.speeds(self.engines, path, base, threads, settings, ids, torch_model)
 
-    def _loads(self, path: Path, base: Row) -> Iterator[Row]:
+    def _batch(self, base: Row, threads: int, path: Path, ids: list[int]) -> Iterator[Row]:
+        return measure.batch(self.engines, path, base, threads, self.settings, ids)
+
+    def _loads(self, base: Row, path: Path, _: list[int]) -> Iterator[Row]:
         with tempfile.TemporaryDirectory() as name:
             for threads in self.settings.threads:
                 yield from measure.loads(self.engines, path, base, threads, self.settings, Path(name))
 
-    def _memory(self, path: Path, base: Row, ids: list[int]) -> Iterator[Row]:
+    def _memory(self, base: Row, path: Path, ids: list[int]) -> Iterator[Row]:
         with tempfile.TemporaryDirectory() as name:
             yield measure.memory(path, base, self.settings, ids, self.engines.with_llama, Path(name))
 
@@ -231,10 +228,14 @@ def write(found: dict[str, Any], out: Path) -> Path:
     return out / f"{stem}.md"
 
 
+def split(text: str) -> list[str]:
+    """Words out of ``"a,b"``."""
+    return [part for part in text.split(",") if part]
+
+
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description="measure speed and memory beside llama.cpp and PyTorch")
-    split = lambda text: [part for part in text.split(",") if part]  # noqa: E731  # shorter than a function
     parser.add_argument("--quants", type=split, default=list(files.SMOLLM), help="of SmolLM2-135M")
     parser.add_argument("--wide", type=split, default=list(files.WIDE), help="of a random model of width 768")
     parser.add_argument("--threads", type=lambda t: [int(n) for n in split(t)], default=[1, 2], metavar="N,N")
@@ -263,7 +264,7 @@ def main(words: list[str] | None = None) -> int:
         print(f"compare_engines: {error}; --alone measures edgellm only", file=sys.stderr)
         return 1
     begin = time.monotonic()
-    found = {"schema": SCHEMA, "stamp": stamp()}
+    found: dict[str, Any] = {"schema": SCHEMA, "stamp": stamp()}
     settings = settings_of(args)
     identity = {
         "core": found["stamp"]["core_sha256"],

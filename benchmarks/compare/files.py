@@ -8,15 +8,16 @@ from pathlib import Path
 
 import edgellm
 from edgellm import models
+from edgellm.conversion.sample import Tiny
 from edgellm.conversion.sample import write as write_sample
 from edgellm.gguf import read
 
-from .peers import Llama
+from .peers import Engine
 
 SMOLLM = ("q4_0", "q4_1", "q8_0", "q4_k_m")
 #: At width 768; q4_0, q4_1 and q8_0 are measured on the real model.
 WIDE = ("q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl", "tq1_0", "tq2_0", "q5_0", "q5_1")
-WIDE_SHAPE = {"width": 768, "ffn": 2048, "heads": 12, "kv_heads": 4, "layers": 8, "context": 1024}
+WIDE_SHAPE = Tiny(width=768, ffn=2048, heads=12, kv_heads=4, layers=8, context=1024)
 FTYPE_Q4_K_M = 15  # enum llama_ftype of llama.cpp's include/llama.h
 
 
@@ -32,7 +33,7 @@ def folder() -> Path:
     return models.cache_folder().parent / "compare"
 
 
-def smollm(quant: str, work: Path, peer: Llama | None, threads: int) -> Path:
+def smollm(quant: str, work: Path, peer: Engine | None, threads: int) -> Path:
     """SmolLM2-135M in a format.
 
     ``q4_1`` is the file as shipped; ``q4_0`` and ``q8_0`` are requantized from it by `edgellm.convert`;
@@ -74,7 +75,7 @@ def wide(quant: str, work: Path) -> Path:
     if not made.exists():
         work.mkdir(parents=True, exist_ok=True)
         part = work / f"{made.name}.part"
-        write_sample(part, quant=quant, **WIDE_SHAPE)
+        write_sample(part, WIDE_SHAPE, quant=quant)
         os.replace(part, made)
     return made
 

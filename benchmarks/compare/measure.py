@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -200,11 +201,7 @@ def speeds(
     everyone = {OURS: engines.ours, **engines.llamas()}
 
     works: dict[str, Callable[[], Times]] = {
-        name: (
-            lambda e=engine: e.ask(
-                "decode", ids=ids[: settings.start + settings.tokens], start=settings.start
-            )
-        )  # type: ignore[misc]  # a default argument binds the engine of this turn
+        name: partial(engine.ask, "decode", ids=ids[: settings.start + settings.tokens], start=settings.start)
         for name, engine in everyone.items()
     }
     found = interleave({**works, "read": lambda: limits.ask("read")}, settings)
@@ -212,19 +209,14 @@ def speeds(
     yield _row(base, "decode", settings.tokens, found, reads) | {"token_bytes": token_bytes}
 
     works = {
-        name: (lambda e=engine: e.ask("prefill", ids=ids[: settings.prompt]))  # type: ignore[misc]  # as above
-        for name, engine in everyone.items()
+        name: partial(engine.ask, "prefill", ids=ids[: settings.prompt]) for name, engine in everyone.items()
     }
     if torch_model is not None:
         for name, dtype in ((BF16, "bfloat16"), (FP32, "float32")):
             engines.torch.ask(
                 "open", model=str(torch_model), threads=threads, dtype=dtype, cpus=settings.pinned(threads)
             )
-            works[name] = (
-                lambda d=dtype: engines.torch.ask(  # type: ignore[misc]  # as above
-                    "prefill", ids=ids[: settings.prompt], dtype=d
-                )
-            )
+            works[name] = partial(engines.torch.ask, "prefill", ids=ids[: settings.prompt], dtype=dtype)
     yield _row(base, "prefill", settings.prompt, interleave(works, settings)) | {
         "token_ops": token_ops,
         "peak_ops_per_s": peak["ops_per_s"],
@@ -232,8 +224,7 @@ def speeds(
     }
 
     works = {
-        name: (lambda e=engine: e.ask("prefill", ids=ids[: settings.short]))  # type: ignore[misc]  # as above
-        for name, engine in everyone.items()
+        name: partial(engine.ask, "prefill", ids=ids[: settings.short]) for name, engine in everyone.items()
     }
     yield _row(base, "first token", 1, interleave(works, settings))
 
@@ -248,7 +239,7 @@ def batch(
     context = settings.start + settings.steps
     said = open_all(engines, path, context, threads, settings, SEQUENCES)
     works: dict[str, Callable[[], Times]] = {
-        name: (lambda e=engine: e.ask("batch", ids=ids, start=settings.start, steps=settings.steps))  # type: ignore[misc]  # as above
+        name: partial(engine.ask, "batch", ids=ids, start=settings.start, steps=settings.steps)
         for name, engine in {OURS: engines.ours, **engines.llamas()}.items()
     }
     base = {**base, **said, "threads": threads, "clock": clock(threads)}
