@@ -202,13 +202,19 @@ def test_attention_of_a_row_does_not_depend_on_the_others(isa, data):
 
 
 @settings(max_examples=40)
-@given(m=st.integers(1, 30), cut=st.integers(0, 30), n=st.integers(1, 40), blocks=st.integers(1, 5))
-def test_gemm_of_a_row_does_not_depend_on_the_others(isa, m, cut, n, blocks):
-    k, cut = blocks * BLOCK, min(cut, m)
-    tiles = _testing.pack("q4_1", k, random_rows("q4_1", n, k))
+@given(
+    name=st.sampled_from(TYPE_NAMES),
+    m=st.integers(1, 30),
+    cut=st.integers(0, 30),
+    n=st.integers(1, 40),
+    blocks=st.integers(1, 5),
+)
+def test_gemm_of_a_row_does_not_depend_on_the_others(isa, name, m, cut, n, blocks):
+    k, cut = blocks * max(BLOCK, TYPES[name].block_values), min(cut, m)
+    tiles = _testing.pack(name, k, random_rows(name, n, k))
     x = fill("random", (m, k), seed=n)
-    parts = [_testing.gemm("q4_1", isa, n, k, tiles, part) for part in (x[:cut], x[cut:])]
-    assert same_bits(_testing.gemm("q4_1", isa, n, k, tiles, x), np.concatenate(parts))
+    parts = [_testing.gemm(name, isa, n, k, tiles, part) for part in (x[:cut], x[cut:])]
+    assert same_bits(_testing.gemm(name, isa, n, k, tiles, x), np.concatenate(parts))
 
 
 def test_every_kernel_of_the_isa_is_tested_here(isa):

@@ -1,6 +1,6 @@
 /* The body of gemm_q8_*: lanes are rows of W, so nothing is added across lanes. vpdpbusd multiplies
  * unsigned by signed bytes without saturation: weights are stored unsigned, and a type's offset is repaid
- * by starting the sum at minus the offset times the exact sum(x).
+ * by minus the offset times the exact sum(x), which starts the dot product.
  *
  * The activation operand is four bytes broadcast from memory inside the instruction, so it costs no vector
  * port. vpdpbusd takes five cycles and two start in each: the sums of a block walk over its eight groups
@@ -115,6 +115,15 @@ EL_INLINE __m512i dot4(__m512i acc, __m512i w, const int8_t *x)
     return acc;
 }
 
+/// acc plus `factor` times the sum in memory, whose low half is all of it: both are products of 16 bits.
+EL_INLINE __m512i add_sum(__m512i acc, int32_t factor, const int32_t *sum)
+{
+    if (factor == 0) return acc;
+    const __m512i factors = _mm512_set1_epi32((uint16_t)factor);
+    __asm__("vpdpwssd %2%{1to16%}, %1, %0" : "+v"(acc) : "v"(factors), "m"(*sum));
+    return acc;
+}
+
 /// acc + scale dx v with the contract's two roundings.
 EL_INLINE __m512 scaled(__m512 acc, __m512 scale, float dx, __m512 v)
 {
@@ -141,7 +150,7 @@ EL_INLINE void block_whole(el_layout kind, size_t rows, const uint8_t *q, const 
     __m512i dot[EL_ROWS];
 #pragma GCC unroll 12
     for (size_t r = 0; r < rows; r++)
-        dot[r] = _mm512_set1_epi32(-offset_of(kind) * row_of(x, stride_bytes, r)->sum);
+        dot[r] = add_sum(_mm512_setzero_si512(), -offset_of(kind), &row_of(x, stride_bytes, r)->sum);
 #pragma GCC unroll 8
     for (int g = 0; g < 8; g++) {
         const __m512i w = unpack(kind, q, g);
