@@ -19,35 +19,30 @@ typedef struct symbol {
     int32_t next;
 } symbol;
 
-typedef struct encoder {
+typedef struct encoder encoder;
+
+/// How ids, symbols and heap grow; not at all where they are the caller's. Through pointers, so that a program
+/// which only encodes into its own memory links no allocator.
+typedef struct growth {
+    el_status (*ids)(encoder *e, size_t more);
+    el_status (*symbols)(encoder *e, size_t n);
+} growth;
+
+struct encoder {
     const el_tokenizer *tok;
     int32_t *ids;
     size_t n_ids, cap_ids;
     symbol *symbols;  // (cap_symbols,)
-    uint64_t *heap;   // (2 * cap_symbols,) rank << 32 | index of the left symbol
+    uint64_t *heap;  // (2 * cap_symbols,) rank << 32 | index of the left symbol
     size_t cap_symbols;
     size_t n_heap;
-    bool fixed;         // ids, symbols and heap are the caller's and cannot grow
+    const growth *grow;
     const char *short_of;  // what was too small
-} encoder;
-
-static el_status too_small(encoder *e, const char *what)
-{
-    e->short_of = what;
-    return EL_ERR_ARG;
-}
+};
 
 static el_status reserve_ids(encoder *e, size_t more)
 {
-    if (more <= e->cap_ids - e->n_ids) return EL_OK;
-    if (e->fixed) return too_small(e, "ids");
-    const size_t cap = e->n_ids + more + e->cap_ids / 2 + 16;  // below 2^31 by MAX_TEXT_BYTES
-    if (cap > SIZE_MAX / sizeof *e->ids) return EL_ERR_NOMEM;
-    int32_t *grown = realloc(e->ids, cap * sizeof *grown);
-    if (grown == NULL) return EL_ERR_NOMEM;
-    e->ids = grown;
-    e->cap_ids = cap;
-    return EL_OK;
+    return more <= e->cap_ids - e->n_ids ? EL_OK : e->grow->ids(e, more);
 }
 
 static el_status push_id(encoder *e, int32_t id)
@@ -59,18 +54,7 @@ static el_status push_id(encoder *e, int32_t id)
 
 static el_status reserve_symbols(encoder *e, size_t n)
 {
-    if (n <= e->cap_symbols) return EL_OK;
-    if (e->fixed) return too_small(e, "scratch");
-    const size_t cap = n < 64 ? 64 : n;
-    if (cap > SIZE_MAX / (2 * sizeof *e->heap)) return EL_ERR_NOMEM;
-    free(e->symbols);
-    free(e->heap);
-    e->cap_symbols = 0;
-    e->symbols = malloc(cap * sizeof *e->symbols);
-    e->heap = malloc(2 * cap * sizeof *e->heap);
-    if (e->symbols == NULL || e->heap == NULL) return EL_ERR_NOMEM;
-    e->cap_symbols = cap;
-    return EL_OK;
+    return n <= e->cap_symbols ? EL_OK : e->grow->symbols(e, n);
 }
 
 static void heap_push(encoder *e, uint64_t entry)
@@ -215,6 +199,31 @@ static el_status encode_all(encoder *e, const char *text, size_t n_bytes, unsign
     return st;
 }
 
+static el_status grow_ids(encoder *e, size_t more)
+{
+    const size_t cap = e->n_ids + more + e->cap_ids / 2 + 16;  // below 2^31 by MAX_TEXT_BYTES
+    if (cap > SIZE_MAX / sizeof *e->ids) return EL_ERR_NOMEM;
+    int32_t *grown = realloc(e->ids, cap * sizeof *grown);
+    if (grown == NULL) return EL_ERR_NOMEM;
+    e->ids = grown;
+    e->cap_ids = cap;
+    return EL_OK;
+}
+
+static el_status grow_symbols(encoder *e, size_t n)
+{
+    const size_t cap = n < 64 ? 64 : n;
+    if (cap > SIZE_MAX / (2 * sizeof *e->heap)) return EL_ERR_NOMEM;
+    free(e->symbols);
+    free(e->heap);
+    e->cap_symbols = 0;
+    e->symbols = malloc(cap * sizeof *e->symbols);
+    e->heap = malloc(2 * cap * sizeof *e->heap);
+    if (e->symbols == NULL || e->heap == NULL) return EL_ERR_NOMEM;
+    e->cap_symbols = cap;
+    return EL_OK;
+}
+
 el_status el_tokenizer_encode(const el_tokenizer *tok, const char *text, size_t n_bytes, unsigned flags,
                               int32_t **ids, size_t *n_ids, el_error *err)
 {
@@ -223,7 +232,8 @@ el_status el_tokenizer_encode(const el_tokenizer *tok, const char *text, size_t 
     el_status st = check_text(text, n_bytes, err);
     if (st != EL_OK) return st;
 
-    encoder e = {.tok = tok};
+    static const growth growing = {grow_ids, grow_symbols};
+    encoder e = {.tok = tok, .grow = &growing};
     st = encode_all(&e, text, n_bytes, flags);
     if (st == EL_OK && e.n_ids > 0) {
         *ids = e.ids;
@@ -235,6 +245,20 @@ el_status el_tokenizer_encode(const el_tokenizer *tok, const char *text, size_t 
     free(e.heap);
     if (st != EL_OK) return el_fail(err, st, "no memory to encode a text of %zu bytes", n_bytes);
     return EL_OK;
+}
+
+static el_status ids_too_small(encoder *e, size_t more)
+{
+    (void)more;
+    e->short_of = "ids";
+    return EL_ERR_ARG;
+}
+
+static el_status symbols_too_small(encoder *e, size_t n)
+{
+    (void)n;
+    e->short_of = "scratch";
+    return EL_ERR_ARG;
 }
 
 /* The heap of 2 n entries comes first, since it asks for the larger alignment. */
@@ -255,8 +279,9 @@ el_status el_tokenizer_encode_into(const el_tokenizer *tok, const char *text, si
     if ((uintptr_t)scratch % sizeof(uint64_t) != 0)
         return el_fail(err, EL_ERR_ARG, "scratch is not 8-byte aligned");
 
+    static const growth fixed = {ids_too_small, symbols_too_small};
     const size_t pieces = scratch != NULL ? scratch_bytes / SCRATCH_PER_BYTE : 0;
-    encoder e = {.tok = tok, .ids = ids, .cap_ids = ids != NULL ? capacity : 0, .fixed = true};
+    encoder e = {.tok = tok, .ids = ids, .cap_ids = ids != NULL ? capacity : 0, .grow = &fixed};
     e.cap_symbols = pieces < MAX_TEXT_BYTES ? pieces : MAX_TEXT_BYTES;
     e.heap = scratch;
     if (pieces > 0) e.symbols = (void *)((uint8_t *)scratch + 2 * sizeof(uint64_t) * e.cap_symbols);
