@@ -16,6 +16,14 @@ static el_status check_batch(size_t micro_batch, size_t threads, el_error *err)
     return EL_OK;
 }
 
+/// On a machine of 32 bits a plan may be more than there are addresses, whatever memory the caller says to have.
+static el_status check_addressable(uint64_t needed, el_error *err)
+{
+    if (needed <= SIZE_MAX) return EL_OK;
+    return el_fail(err, EL_ERR_NOMEM, "%llu bytes are needed, more than this machine can address",
+                   (unsigned long long)needed);
+}
+
 static size_t value_size(el_kv_type kv) { return kv == EL_KV_F32 ? sizeof(float) : sizeof(uint16_t); }
 
 static uint64_t half_bytes(const el_config *c, size_t context, el_kv_type kv)
@@ -96,6 +104,8 @@ static el_status place_model(el_model **out, const el_gguf *gguf, const el_edge 
     el_plan plan;
     el_status st = make_plan(&plan, gguf, edge, 1, EL_KV_F16, micro_batch, threads, err);
     if (st != EL_OK) return st;
+    st = check_addressable(el_plan_model_bytes(&plan), err);
+    if (st != EL_OK) return st;
     if (bytes < el_plan_model_bytes(&plan) || (uintptr_t)memory % EL_ALIGN != 0) {
         return el_fail(err, EL_ERR_ARG, "the model needs %llu bytes at a multiple of 64, got %llu",
                        (unsigned long long)el_plan_model_bytes(&plan), (unsigned long long)bytes);
@@ -168,9 +178,11 @@ el_status el_session_init(el_session **out, el_model *model, size_t context, el_
 {
     *out = NULL;
     el_plan plan = {0};
-    const el_status st = el_session_plan(&plan, &model->config, context, kv, err);
+    el_status st = el_session_plan(&plan, &model->config, context, kv, err);
     if (st != EL_OK) return st;
     const uint64_t needed = el_plan_session_bytes(&plan);
+    st = check_addressable(needed, err);
+    if (st != EL_OK) return st;
     if (bytes < needed || (uintptr_t)memory % EL_ALIGN != 0) {
         return el_fail(err, EL_ERR_ARG, "the session needs %llu bytes at a multiple of 64, got %llu",
                        (unsigned long long)needed, (unsigned long long)bytes);
