@@ -3,12 +3,11 @@
 #ifndef EDGELLM_EDGE_WRITE_H
 #define EDGELLM_EDGE_WRITE_H
 
+#include "edgellm/api.h"
 #include "edgellm/edge.h"
 #include "edgellm/gguf.h"
 
-#ifdef __cplusplus
-extern "C" {
-#endif
+EL_API_BEGIN
 
 typedef struct el_edge_writer el_edge_writer;
 
@@ -48,8 +47,6 @@ el_status el_edge_writer_pack(el_edge_writer *writer, size_t i, uint64_t first, 
 /// All tiles are packed: write the fingerprint. Hash the config section after it.
 void el_edge_writer_seal(el_edge_writer *writer);
 
-#ifdef __cplusplus
-}
-#endif
+EL_API_END
 
 #endif
