@@ -3,7 +3,7 @@
 #   make test     every test, set-up included            make check   format, lint, types, layering
 #   make build    the engine in .venv, editable          make bench   speed beside llama.cpp and torch
 #   make parity   numbers beside the same peers          make peers   builds them (minutes, 1.5 GB)
-#   make cross    the C library on emulated processors   make clean   what was built, and .venv
+#   make cross    the C library on emulated machines     make clean   what was built, and .venv
 SHELL := /bin/bash
 PY := .venv/bin/python
 SOURCES := setup.py pyproject.toml csrc/kernels/isas.txt $(shell find csrc -name '*.c' -o -name '*.cpp' -o -name '*.h' -o -name '*.def')
@@ -67,6 +67,6 @@ parity: weights peers
 	@$(MAKE) -C benchmarks/parity
 
 clean:
-	rm -rf .venv build dist out *.egg-info edgellm/_core*.so edgellm/_sim*.so
+	rm -rf .venv build csrc/build dist out *.egg-info edgellm/_core*.so edgellm/_sim*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis

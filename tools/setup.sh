@@ -157,7 +157,10 @@ step_emulator() {
 # A command of each package that `make cross` needs, and the package.
 CROSS_TOOLS=(
     aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu /usr/aarch64-linux-gnu/lib/libc.so.6:libc6-dev-arm64-cross
-    qemu-aarch64:qemu-user
+    arm-linux-gnueabihf-gcc:gcc-arm-linux-gnueabihf /usr/arm-linux-gnueabihf/lib/libc.so.6:libc6-dev-armhf-cross
+    riscv64-linux-gnu-gcc:gcc-riscv64-linux-gnu /usr/riscv64-linux-gnu/lib/libc.so.6:libc6-dev-riscv64-cross
+    arm-none-eabi-gcc:gcc-arm-none-eabi /usr/lib/arm-none-eabi/newlib/libc.a:libnewlib-arm-none-eabi
+    qemu-aarch64:qemu-user qemu-system-arm:qemu-system-arm
 )
 
 step_cross() {

@@ -20,7 +20,7 @@ MAY_INCLUDE = {
     "train": _BELOW_MODEL | {"train"},
     "simgrid": {"simgrid", "core", "include"},
     "python": {"python", "include"},
-    "examples": {"include"},
+    "examples": {"examples", "include"},
 }
 EXTRA = {  # the two files of the binding that see more
     "python/py_testing.c": {"kernels", "core"},
