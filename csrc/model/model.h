@@ -12,7 +12,7 @@ enum { EL_ALIGN = 64, EL_MAX_MICRO_BATCH = 512, EL_MAX_HEAD_DIM = 256 };
 
 /// The gated part of the feed-forward is done in panels of columns; EL_PANEL_TILES for a whole micro-batch,
 /// more for fewer rows. Shares of threads end with a block of activations.
-enum { EL_PANEL_TILES = 8, EL_PANEL_GRAIN = EL_BLOCK / EL_LANES };
+enum { EL_PANEL_TILES = 12, EL_PANEL_GRAIN = EL_BLOCK / EL_LANES };
 
 /// Bytes of a file that a loading thread reads at once: enough that the call costs nothing beside the copy,
 /// little enough to stay in L2.
