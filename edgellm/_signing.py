@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgellm import _core
+from edgellm import _core, cpu
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -161,7 +161,7 @@ def check_hashes(image: _core.EdgeImage, path: str, where: str) -> None:
         joined = b"".join(tensor[-1] for tensor in tensors)
         if hashlib.sha256(joined).digest() != sections[-1][2]:
             raise _core.FormatError(f"{where}: {path}: section weights does not have its hash")
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        with ThreadPoolExecutor(cpu.count()) as pool:
             results = list(pool.map(lambda t: intact(*t[-3:]), tensors))
     for tensor, fine in zip(tensors, results, strict=True):
         if not fine:

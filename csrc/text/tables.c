@@ -138,12 +138,17 @@ static int sound_kinds(const el_tokenizer *tok, const el_tables_head *head)
     return odd == 0 && worst <= EL_TOKEN_BYTE;
 }
 
-/// Special tokens are cut out of a text at their length, which must not be 0.
+/// Special tokens are cut out of a text at their length, which must not be 0. Sorted, and at most two of a text
+/// (list_specials), they are found in a number of steps that does not depend on the file.
 static int sound_specials(const el_tokenizer *tok, const el_tables_head *head)
 {
     if (!ids_below(tok->specials, head->n_specials, 0, head->n_tokens)) return 0;
     for (size_t i = 0; i < head->n_specials; i++) {
-        if (el_vocab_bytes(tok, tok->specials[i]).size == 0) return 0;
+        const el_view text = el_vocab_bytes(tok, tok->specials[i]);
+        const int order = i > 0 ? el_vocab_compare(el_vocab_bytes(tok, tok->specials[i - 1]), text) : -1;
+        if (text.size == 0 || order > 0) return 0;
+        if (order == 0 && i > 1 && el_vocab_compare(el_vocab_bytes(tok, tok->specials[i - 2]), text) == 0)
+            return 0;
     }
     return rises(tok->special_rows, 256, head->n_specials);
 }

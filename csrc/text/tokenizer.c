@@ -18,6 +18,7 @@ typedef struct builder {
     const el_pre *pre;
     el_text_index index;
     el_tables_head head;
+    int32_t *listed;  // (head.n_specials,)
     el_tokenizer *tok;
     uint8_t *block;
     int32_t *byte_ids;
@@ -139,6 +140,38 @@ static int is_listed(const el_vocab_source *source, size_t id)
     return is_special(type_of(source, id)) && source->tokens[id].size > 0;
 }
 
+/* Special tokens by text. Of equal texts the last is the one that counts, and the last user-defined one where
+ * control tokens are not looked for: the others are left out, so that no place of a text has many to try. */
+static el_status list_specials(builder *b)
+{
+    const el_vocab_source *source = b->source;
+    size_t n = 0, used = 0, kept = 0;
+    for (size_t i = 0; i < source->n_tokens; i++) n += is_listed(source, i) != 0;
+    b->listed = calloc(n > 0 ? n : 1, sizeof *b->listed);
+    int32_t *spare = calloc(n > 0 ? n : 1, sizeof *spare);
+    if (b->listed != NULL && spare != NULL) {
+        for (size_t i = 0; i < source->n_tokens; i++) {
+            if (is_listed(source, i)) b->listed[used++] = (int32_t)i;
+        }
+        el_vocab_sort(NULL, source->tokens, b->listed, spare, n);
+    }
+    for (size_t i = 0; i < used; i++) {
+        const size_t id = (size_t)b->listed[i];
+        for (; kept > 0; kept--) {
+            const size_t last = (size_t)b->listed[kept - 1];
+            if (el_vocab_compare(source->tokens[last], source->tokens[id]) != 0) break;
+            if (type_of(source, id) != EL_TOKEN_USER_DEFINED &&
+                type_of(source, last) == EL_TOKEN_USER_DEFINED)
+                break;
+        }
+        b->listed[kept++] = (int32_t)id;
+    }
+    b->head.n_specials = (uint32_t)kept;
+    const bool taken = b->listed != NULL && spare != NULL;
+    free(spare);
+    return taken ? EL_OK : EL_ERR_NOMEM;
+}
+
 /* Counts that decide how large the tables are. */
 static el_status measure(builder *b, el_error *err)
 {
@@ -167,10 +200,9 @@ static el_status measure(builder *b, el_error *err)
         total += text.size;
         if (b->pre->ignore_merges) (void)decode_text(text, type_of(source, i), NULL, &spelt);
         head->n_by_bytes += spelt != 0;
-        head->n_specials += is_listed(source, i) != 0;
     }
     head->pool_bytes = (uint32_t)total;
-    return EL_OK;
+    return list_specials(b);
 }
 
 /* One block for the tokenizer and its tables. */
@@ -220,13 +252,11 @@ static void copy_tokens(builder *b)
     if (source->eot >= 0) b->kinds[source->eot] |= EL_KIND_END;
 }
 
-static void list_specials(builder *b)
+static void copy_specials(builder *b)
 {
-    size_t used = 0;
-    for (size_t i = 0; i < b->source->n_tokens; i++) {
-        if (!is_listed(b->source, i)) continue;
-        b->specials[used++] = (int32_t)i;
-        b->special_rows[(uint8_t)b->source->tokens[i].data[0] + 1]++;
+    for (size_t i = 0; i < b->head.n_specials; i++) {
+        b->specials[i] = b->listed[i];
+        b->special_rows[(uint8_t)b->source->tokens[b->listed[i]].data[0] + 1]++;
     }
     for (size_t byte = 0; byte < 256; byte++) b->special_rows[byte + 1] += b->special_rows[byte];
 }
@@ -304,14 +334,12 @@ done:
     return st;
 }
 
-/* Both lists of ids in the order of their tokens' bytes. */
-static el_status sort_lists(builder *b)
+static el_status sort_words(builder *b)
 {
-    const size_t most = b->head.n_specials > b->head.n_by_bytes ? b->head.n_specials : b->head.n_by_bytes;
-    int32_t *spare = calloc(most > 0 ? most : 1, sizeof *spare);
+    const size_t n = b->head.n_by_bytes;
+    int32_t *spare = calloc(n > 0 ? n : 1, sizeof *spare);
     if (spare == NULL) return EL_ERR_NOMEM;
-    el_vocab_sort(b->tok, NULL, b->specials, spare, b->head.n_specials);
-    el_vocab_sort(b->tok, NULL, b->by_bytes, spare, b->head.n_by_bytes);
+    el_vocab_sort(b->tok, NULL, b->by_bytes, spare, n);
     free(spare);
     return EL_OK;
 }
@@ -323,11 +351,11 @@ static el_status build(builder *b, el_error *err)
     if (st == EL_OK) st = el_text_index_build(&b->index, b->source->tokens, b->source->n_tokens);
     if (st != EL_OK) return st;
     copy_tokens(b);
-    list_specials(b);
+    copy_specials(b);
     find_bytes(b);
     for (size_t i = 0; i < b->source->n_merges && st == EL_OK; i++) st = parse_merge(b, i, err);
     if (st == EL_OK) st = sort_merges(b);
-    if (st == EL_OK) st = sort_lists(b);
+    if (st == EL_OK) st = sort_words(b);
     return st;
 }
 
@@ -341,6 +369,7 @@ el_status el_tokenizer_new(el_tokenizer **out, const el_vocab_source *source, el
 
     st = build(&b, err);
     el_text_index_free(&b.index);
+    free(b.listed);
     if (st == EL_OK) {
         *out = b.tok;
         return EL_OK;

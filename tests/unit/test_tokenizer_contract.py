@@ -38,6 +38,19 @@ def test_longest_special_token_wins(tokenizer):
     assert tokenizer.encode("<|im_stop", parse_special=True)[0] == STUB
 
 
+def test_last_special_token_of_a_text_counts():
+    """And without parse_special the last user-defined one, however many there are."""
+    letters = [BYTES[b] for b in range(256)]
+    control, user, plain = [3] * 3000, [4] * 3000, [1] * 256
+    for types, found, hidden in ((control + user, 5999, 5999), (user + control, 5999, 2999)):
+        tok = core.Tokenizer(["q"] * 6000 + letters, types + plain, [], "smollm")
+        assert tok.encode("q" * 3000, parse_special=True) == [found] * 3000
+        assert tok.encode("q") == [hidden]
+    tok = core.Tokenizer(["q"] * 6000 + letters, control * 2 + plain, [], "smollm")
+    assert tok.encode("q", parse_special=True) == [5999]
+    assert tok.encode("q") == [6000 + letters.index("q")]
+
+
 def test_special_tokens_of_the_package_are_found_alike():
     small = vocab.small()
     ours, peer = small.ours(), small.peer()
