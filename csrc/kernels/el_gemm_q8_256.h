@@ -17,7 +17,7 @@
 #include "kernels/el_tile_256.h"
 
 // Blocks of a panel, most rows that do without one, bytes of weights prefetched ahead.
-enum { EL_PANEL = 16, EL_FEW = 4, EL_AHEAD = 8192 };
+enum { EL_PANEL = 16, EL_FEW = 8, EL_AHEAD = 8192 };
 
 /// What rows of X need to pass over a panel.
 typedef struct el_pass {
