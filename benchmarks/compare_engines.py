@@ -13,6 +13,7 @@ ours only. --quick is a test of this script: a tiny model, no peer, some seconds
 import argparse
 import dataclasses
 import json
+import math
 import os
 import sys
 import tempfile
@@ -198,14 +199,23 @@ def settings_of(args: argparse.Namespace) -> measure.Settings:
     return measure.Settings(repeat=args.repeat, cpus=tuple(allowed), threads=threads)
 
 
-def collect(run: Run, rows: Rows, shown: bool) -> list[str]:
-    """Do every job that has no rows yet; returns what could not be measured, in words."""
+def collect(run: Run, rows: Rows, shown: bool, most_s: float = math.inf) -> list[str]:
+    """Do every job that has no rows yet; returns what could not be measured, in words.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        On Ctrl-C, or before the first job that would start later than `most_s` from now.
+    """
+    deadline = time.monotonic() + most_s
     troubles = []
     jobs = list(run.jobs())
     failed: set[str] = set()
     with Progress("comparing", len(jobs), unit="jobs", shown=shown) as bar:
         for name, job in jobs:
             if name not in rows.jobs and not any(name.startswith(bad) for bad in failed):
+                if time.monotonic() > deadline:
+                    raise KeyboardInterrupt
                 try:
                     begin = time.monotonic()
                     rows.put(name, list(job()), time.monotonic() - begin)
@@ -246,6 +256,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="a test of this script, in seconds")
     parser.add_argument("--build", action="store_true", help="also time a build from sdist (minutes)")
     parser.add_argument("--readme", action="store_true", help="also write a complete result into README.md")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="start nothing later than this")
     parser.add_argument("--fresh", action="store_true", help="forget the rows of an unfinished run")
     parser.add_argument("--work", type=Path, help="folder for model files (default: beside the models)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the results")
@@ -279,7 +290,7 @@ def main(words: list[str] | None = None) -> int:
         engines = measure.Engines(with_llama, with_torch, stack)
         found["versions"] = engines.versions()
         try:
-            troubles = collect(Run(args, engines, settings), rows, shown=True)
+            troubles = collect(Run(args, engines, settings), rows, True, args.minutes * 60.0)
         except KeyboardInterrupt:
             stopped = True
     found |= {

@@ -265,6 +265,13 @@ def test_interrupted_comparison_keeps_what_is_done_and_continues(tmp_path):
     assert troubles == ["b: peer_llama.py died"]
 
 
+def test_comparison_out_of_time_starts_nothing_more(tmp_path):
+    rows = script.Rows(tmp_path / "rows.json", {}, fresh=False)
+    with pytest.raises(KeyboardInterrupt):
+        script.collect(Broken(stops=False), rows, shown=False, most_s=-1.0)
+    assert rows.all() == []
+
+
 def test_engines_that_disagree_are_not_timed(tmp_path):
     class Run:
         engines = Broken(False)
