@@ -4,9 +4,12 @@ A feature counts only if the processor has it and the operating system saves its
 come out of every instruction set; only the time differs.
 """
 
+import math
+import os
+
 from edgellm import _core
 
-__all__ = ["count", "features", "kernels", "runnable_isas"]
+__all__ = ["count", "features", "kernels", "quota", "runnable_isas"]
 
 
 def features() -> list[str]:
@@ -75,17 +78,72 @@ def kernels(isa: str | None = None, rows: int = 512, exact: bool = True) -> dict
     return _core.cpu_kernels(isa, rows, exact)
 
 
+def quota(root: str = "/") -> float:
+    """CPUs' worth of time that the control groups of this process allow, as containers set it.
+
+    Parameters
+    ----------
+    root : str
+        Where ``proc`` and ``sys`` are mounted.
+
+    Returns
+    -------
+    quota : float
+        Such as 1.5, or infinity where nothing limits it or the system has no control groups.
+
+    Notes
+    -----
+    Source: Linux's Documentation/admin-guide/cgroup-v2.rst ("cpu.max") and, for version 1,
+    Documentation/scheduler/sched-bwc.rst ("cpu.cfs_quota_us"). Every group up to the top limits.
+
+    Examples
+    --------
+    >>> edgellm.cpu.quota() > 0
+    True
+    """
+    least = math.inf
+    for line in _read(os.path.join(root, "proc/self/cgroup")).splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers not in ("", "cpu", "cpu,cpuacct", "cpuacct,cpu"):
+            continue
+        top = os.path.join(root, "sys/fs/cgroup", controllers)
+        while True:
+            folder = os.path.join(top, path.strip("/"))
+            if controllers == "":
+                limit, _, period = _read(os.path.join(folder, "cpu.max")).partition(" ")
+            else:
+                limit = _read(os.path.join(folder, "cpu.cfs_quota_us"))
+                period = _read(os.path.join(folder, "cpu.cfs_period_us"))
+            if limit.strip().isdigit() and period.strip().isdigit() and int(period) > 0:
+                least = min(least, int(limit) / int(period))
+            if not path.strip("/"):
+                break
+            path = os.path.dirname(path.rstrip("/"))
+    return least
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
 def count() -> int:
-    """Count the CPUs that this process may run on: its affinity mask, not the machine's total.
+    """Count the CPUs that this process may use: its affinity mask, and no more than its quota.
 
     Returns
     -------
     count : int
-        At least 1; the default number of threads.
+        At least 1; the default number of threads. Not the machine's total: `taskset`, a cpuset and the
+        CPU limit of a container (`quota`, rounded up) all count.
 
     Examples
     --------
     >>> edgellm.cpu.count() >= 1
     True
     """
-    return _core.cpu_count()
+    limit = quota()
+    allowed = _core.cpu_count()
+    return allowed if limit >= allowed else max(1, math.ceil(limit))
