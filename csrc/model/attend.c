@@ -132,10 +132,11 @@ static void attend_rows(const el_lane *at, size_t layer, const el_segment *g, si
         m->kernels.attention_f16(to - from, d, q, offset, last, m->attention_scale, (const uint16_t *)keys,
                                  (const uint16_t *)values, y);
     }
-    for (size_t i = from; i < to && q8; i++) {
+    for (size_t i = from, n; i < to && q8; i += n) {  // heads of one token are neighbours
         const size_t row = first + i / group, head = h * group + i % group;
-        el_act_q8 *act = s->act + row * m->act_stride + head * d / EL_BLOCK;
-        m->kernels.quantize_act_q8(d, y + offset[i - from], act);
+        n = group - i % group < to - i ? group - i % group : to - i;
+        m->kernels.quantize_act_q8(n * d, y + offset[i - from],
+                                   s->act + row * m->act_stride + head * d / EL_BLOCK);
     }
 }
 

@@ -104,7 +104,13 @@ void el_quantize_act_q8__avx512vnni(size_t k, const float *x, el_act_q8 *y)
 {
     assert(k % EL_BLOCK == 0);
     const size_t blocks = k / EL_BLOCK;
-    size_t b = 0;
-    for (; blocks - b >= 4; b += 4) four(x + b * EL_BLOCK, y + b);
-    for (; b < blocks; b++) one(x + b * EL_BLOCK, y + b);
+    if (blocks < 4) {
+        for (size_t b = 0; b < blocks; b++) one(x + b * EL_BLOCK, y + b);
+        return;
+    }
+    // The last four may repeat some of those before them, which costs less than one by one.
+    for (size_t b = 0; b < blocks; b += 4) {
+        const size_t at = blocks - b < 4 ? blocks - 4 : b;
+        four(x + at * EL_BLOCK, y + at);
+    }
 }
