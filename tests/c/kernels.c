@@ -1,7 +1,7 @@
 /* Every kernel that this machine can run against ref, bit by bit: what the Python tests do, where there is no
  * Python. Goes through dispatch, so a kernel that the CPU lacks instructions for is never called.
  *
- *   kernels          prints "isas=ref,... kernels=N comparisons=N ok", or the first difference and exits with 1
+ *   kernels [SEED]   prints "isas=ref,... kernels=N comparisons=N ok", or the first difference and exits with 1
  *
  * Buffers end at a page that must not be touched, and strides leave gaps that must stay as they were. */
 #define _GNU_SOURCE
@@ -68,6 +68,11 @@ static void run_el_gemm_q8_fn(el_gemm_q8_fn *got, el_gemm_q8_fn *want)
             size_t k = SHAPES[s].blocks * unit;
             k = k > 768 ? 768 : k;
             gemm_q8_case(got, want, SHAPES[s].m, SHAPES[s].n, k, packed(type, SHAPES[s].n, k, -1), RANDOM);
+        }
+        for (size_t s = 0; s < 4; s++) {
+            const size_t m = random_u32() % 24, n = 1 + random_u32() % 40,
+                         k = unit * (1 + random_u32() % (1024 / unit));
+            gemm_q8_case(got, want, m, n, k, packed(type, n, k, -1), WIDE);
         }
         for (int fill = 0; fill < FILLS; fill++) {
             for (size_t i = 0; i < 4; i++)
@@ -361,8 +366,9 @@ static void run_el_interleave_fn(el_interleave_fn *got, el_interleave_fn *want)
     }
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc > 1) state = strtoull(argv[1], NULL, 10);
     const uint64_t cpu = el_cpu_features();
     char ran[128] = "";
     el_kernels ref, table;
