@@ -27,6 +27,8 @@ _CHUNK_VALUES = 1 << 22  # values in work at a time: 16 MiB of float32
 _MOST = {"f32": float("inf"), "bf16": 3.3895314e38}  # largest value that stays finite; others: float16's
 _F16_MOST = 65504.0
 
+_PACKED = "convert: an edge image is packed for good; requantize the GGUF that it was made from"
+
 # general.file_type: llama_ftype of llama.cpp's include/llama.h.
 _FILE_TYPES = {
     "f32": 0, "f16": 1, "bf16": 32, "q4_0": 2, "q4_1": 3, "q5_0": 8, "q5_1": 9, "q8_0": 7,
@@ -148,6 +150,8 @@ def convert(
     if quant is None:
         raise ValueError(f"convert: quant is needed for a GGUF; possible are {', '.join(QUANTIZABLE)}")
     quant = _quant_name("quant", quant)
+    if _core.edge_open(source, False) is not None:
+        raise ValueError(_PACKED)
     embedding = _head_type(quant) if embedding is None else _quant_name("embedding", embedding)
 
     with open(source, "rb", buffering=0) as file, contextlib.ExitStack() as stack:

@@ -181,8 +181,10 @@ def test_gguf_carries_no_version_signature_or_default_format(tmp_path):
 
 def test_image_of_an_image_keeps_the_format(tmp_path):
     _, image = both(tmp_path)
-    with pytest.raises(ValueError, match="packed for good"):
-        edgellm.convert(image, tmp_path / "new.edge", "q8_0")
+    for name in ("new.edge", "new.gguf"):
+        with pytest.raises(ValueError, match="packed for good"):
+            edgellm.convert(image, tmp_path / name, "q8_0")
+        assert not (tmp_path / name).exists()
 
 
 def test_damaged_image_is_not_made_into_another(tmp_path):
