@@ -20,7 +20,8 @@ typedef struct el_edge_piece {
     uint64_t tiles, tile_bytes;  ///< of a tensor: what el_edge_writer_pack counts; a norm is one tile
 } el_edge_piece;
 
-/// Lay an image out. The bytes are the same for the same GGUF, machine and version, on every machine.
+/// Lay an image out. The bytes are the same for the same GGUF, machine and version, on every machine
+/// whose pointers have 64 bits; elsewhere the figures for people differ (el_edge_figures), and their hash.
 /// The GGUF outlives the writer. Errors as el_model_plan and el_tokenizer_from_gguf.
 el_status el_edge_writer_new(el_edge_writer **out, const el_gguf *gguf, const el_source *source,
                              el_machine machine, uint32_t version, bool is_signed, el_error *err);
