@@ -81,7 +81,8 @@ static void run_model(const el_gguf *gguf, file_bytes file, el_pool *pool)
     el_error err;
     const el_source source = {read_bytes, &file};
     if (el_isa_find("ref", 0, &isa, NULL) != EL_OK) abort();
-    if (el_model_plan(&plan, gguf, CONTEXT, EL_KV_F16, MICRO_BATCH, el_pool_threads(pool), &err) != EL_OK) return;
+    if (el_model_plan(&plan, gguf, CONTEXT, EL_KV_F16, MICRO_BATCH, el_pool_threads(pool), &err) != EL_OK)
+        return;
     const uint64_t bytes = el_plan_model_bytes(&plan);
     if (bytes > MEMORY_BYTES || el_plan_session_bytes(&plan) > MEMORY_BYTES) return;
 
