@@ -37,6 +37,7 @@ class Report:
     isas: tuple[str, ...]
     kernels: dict[str, str]
     kernels_few_rows: dict[str, str]  # where a product has few rows, as in a decode step
+    inexact: tuple[str, ...]  # instruction sets that only `load(..., exact=False)` uses
     machine: str
     seconds: float
 
@@ -61,6 +62,7 @@ class Report:
             "",
             "kernels",
             *(f"  {op:<{width}}  {isa}{self._but(op)}" for op, isa in self.kernels.items()),
+            f"with load(..., exact=False): {', '.join(self.inexact) or 'the same'}",
             "",
             f"{'All is well' if self.ok else 'SOMETHING IS WRONG'} ({self.seconds:.1f} s)",
         ]
@@ -163,4 +165,5 @@ def doctor() -> Report:
     machine = f"{platform.machine()}, {cpu.count()} CPUs, {platform.system()}"
     seconds = time.perf_counter() - started
     chosen, few = cpu.kernels(), cpu.kernels(rows=1)
-    return Report(tuple(checks), tuple(cpu.features()), isas, chosen, few, machine, seconds)
+    inexact = tuple(sorted(set(cpu.kernels(exact=False).values()) - set(isas)))
+    return Report(tuple(checks), tuple(cpu.features()), isas, chosen, few, inexact, machine, seconds)

@@ -142,4 +142,5 @@ def test_doctor_knows_tiles(folder):
     assert_ran(report)
     assert report["isas"][-1] == "amx"
     assert report["kernels"] == {"1": "avx512vnni", "8": "avx512vnni", "9": "amx", "512": "amx"}
+    assert re.search(r"exact=False\): (amxbf16|the same)", report["text"])
     assert re.search(r"gemm_q8_q4_0x16 +amx \(avx512vnni for few rows\)", report["text"])
