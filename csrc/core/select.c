@@ -44,7 +44,7 @@ static const struct {
     [EL_ISA_avx2] = {"avx2", EL_NEEDS_AVX2, 0},
 #endif
 #if EL_BUILD_AVXVNNI
-    [EL_ISA_avxvnni] = {"avxvnni", EL_NEEDS_AVXVNNI},
+    [EL_ISA_avxvnni] = {"avxvnni", EL_NEEDS_AVXVNNI, 0},
 #endif
 #if EL_BUILD_AVX512VNNI
     [EL_ISA_avx512vnni] = {"avx512vnni", EL_NEEDS_AVX512VNNI, 0},
