@@ -389,6 +389,8 @@ def load(
     """
     if max_bytes is not None and max_bytes <= 0:
         raise ValueError(f"load: max_bytes must be positive, got {max_bytes}")
+    if isa is not None:
+        cpu.kernels(isa)  # ValueError before the file is looked for
     name = os.fspath(path)
     count = cpu.count() if threads is None else threads
     loose = not exact and isa in (None, "amx") and "amxbf16" in cpu.kernels(exact=False).values()
