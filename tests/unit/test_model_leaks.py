@@ -61,6 +61,6 @@ def test_ten_thousand_loads_leave_nothing(tmp_path: Path) -> None:
         use([path, image], bad, turn)
     after = held()
     assert after[1:] == before[1:]
-    # A leak of 64 bytes at each load would be 156 pages; malloc's own housekeeping stays far below. A sanitizer
-    # keeps what was freed, to find uses of it.
+    # A leak of 64 bytes at each load would be 156 pages; malloc's own housekeeping stays far below.
+    # A sanitizer keeps what was freed, to find uses of it.
     assert after[0] - before[0] <= 100 or "EDGELLM_SANITIZED" in os.environ
