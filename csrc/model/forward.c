@@ -228,6 +228,20 @@ static void run_layer(const el_lane *at, size_t layer)
     meet(at);
 }
 
+/// The final norm of the rows that the caller wants it of.
+static void keep_hidden(const el_lane *at)
+{
+    const el_model *m = at->step->m;
+    const size_t k = m->config.width;
+    size_t begin, end;
+    share(at, at->step->rows, 1, &begin, &end);
+    for (size_t r = begin; r < end; r++) {
+        float *hidden = m->scratch.row[r].hidden;
+        if (hidden != NULL)
+            m->kernels.rms_norm(k, m->scratch.x + r * k, m->out_norm, m->config.norm_eps, hidden);
+    }
+}
+
 static void run_step(void *arg, size_t thread, size_t threads)
 {
     const el_step *step = arg;
@@ -237,6 +251,7 @@ static void run_step(void *arg, size_t thread, size_t threads)
 
     embed(&lane);
     for (size_t i = 0; i < m->config.layers; i++) run_layer(&lane, i);
+    if (step->hidden) keep_hidden(&lane);
     if (step->logit_rows == 0) return;
 
     const bool q8 = wants_q8(&m->head);
@@ -282,6 +297,7 @@ static el_status check_step(el_step *step, el_error *err)
         }
         step->rows += g->n;
         step->logit_rows += g->rows;
+        step->hidden |= g->hidden != NULL;
     }
     if (step->rows > most) {
         return el_fail(err, EL_ERR_ARG, "%zu tokens in %zu segments; at most %zu at once", step->rows,
@@ -301,7 +317,8 @@ el_status el_batch_eval(el_model *model, const el_segment *segments, size_t coun
     for (size_t i = 0; i < count; i++) {
         const el_segment *g = &segments[i];
         for (size_t j = 0; j < g->n; j++, row++) {
-            model->scratch.row[row] = (el_row){g->session, g->session->position + j, g->ids[j]};
+            float *hidden = g->hidden != NULL ? g->hidden + j * model->config.width : NULL;
+            model->scratch.row[row] = (el_row){g->session, g->session->position + j, g->ids[j], hidden};
             if (j + g->rows >= g->n) model->scratch.logit_row[wanted++] = row;
         }
     }
@@ -313,6 +330,6 @@ el_status el_batch_eval(el_model *model, const el_segment *segments, size_t coun
 el_status el_session_eval(el_session *session, const int32_t *ids, size_t n, size_t rows, float *logits,
                           el_error *err)
 {
-    const el_segment segment = {session, ids, n, rows};
+    const el_segment segment = {session, ids, n, rows, NULL};
     return el_batch_eval(session->model, &segment, 1, logits, err);
 }

@@ -48,6 +48,7 @@ typedef struct el_row {
     el_session *session;
     size_t position;
     int32_t id;
+    float *hidden;  ///< (width,) of the caller; NULL where it is not wanted
 } el_row;
 
 /// Activations of one micro-batch. Rows are tokens.

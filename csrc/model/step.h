@@ -11,6 +11,7 @@ typedef struct el_step {
     size_t count;
     size_t rows;
     size_t logit_rows;  ///< those listed in scratch.logit_row
+    bool hidden;        ///< some row has a place for its hidden state
     float *logits;      ///< (logit_rows, vocab)
 } el_step;
 

@@ -144,7 +144,7 @@ static size_t next_segments(const el_py_batch *b, size_t room, size_t *at, size_
         const size_t left = m->n - *used, n = left < room ? left : room;
         if (n > 0) {
             const size_t wanted = b->all ? n : n == left;
-            b->segments[count++] = (el_segment){m->session->session, m->ids + *used, n, wanted};
+            b->segments[count++] = (el_segment){m->session->session, m->ids + *used, n, wanted, NULL};
             *rows += wanted;
             *used += n;
             room -= n;

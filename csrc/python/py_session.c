@@ -116,6 +116,7 @@ typedef struct el_py_eval {
     size_t n;
     bool all;         ///< logits of every token; otherwise of the last
     float *logits;    ///< (n, vocab) or (1, vocab); with a sink, room for one micro-batch
+    float *hidden;    ///< (n, width) instead of logits; NULL for logits
     el_py_sink *sink;
     void *sink_arg;
 } el_py_eval;
@@ -131,11 +132,13 @@ static int evaluate(el_py_session *self, const el_py_eval *job, const char *wher
     for (size_t done = 0; done < job->n && status == EL_OK;) {
         const size_t batch = el_model_micro_batch(model_of(self)->model);
         const size_t n = job->n - done < batch ? job->n - done : batch;
-        const size_t rows = job->all ? n : done + n == job->n;
-        float *logits = job->all && job->sink == NULL ? job->logits + done * vocab : job->logits;
+        const size_t rows = job->hidden != NULL ? 0 : job->all ? n : done + n == job->n;
+        float *hidden = job->hidden != NULL ? job->hidden + done * model_of(self)->config.width : NULL;
+        const el_segment segment = {self->session, job->ids + done, n, rows, hidden};
+        float *logits = rows > 0 && job->all && job->sink == NULL ? job->logits + done * vocab : job->logits;
 
         Py_BEGIN_ALLOW_THREADS
-            status = el_session_eval(self->session, job->ids + done, n, rows, logits, &err);
+            status = el_batch_eval(model_of(self)->model, &segment, 1, logits, &err);
             if (status == EL_OK && job->sink != NULL) job->sink(job->sink_arg, self, done, n, logits);
         Py_END_ALLOW_THREADS
         done += n;
@@ -177,37 +180,49 @@ static int evaluate_and_leave(el_py_session *self, const el_py_eval *job, const 
     return rc;
 }
 
-static PyObject *session_eval(PyObject *op, PyObject *args)
+/// Append tokens and return an array of (n, width) hidden states, (n, vocab) logits or the last (vocab,).
+static PyObject *append(PyObject *op, PyObject *arg, bool hidden, bool all, const char *where)
 {
     el_py_session *self = (el_py_session *)op;
-    PyObject *arg = NULL, *out = NULL;
-    int all = 0;
+    const el_config *config = &model_of(self)->config;
+    PyObject *out = NULL;
     size_t n = 0;
-    if (!PyArg_ParseTuple(args, "Op:eval", &arg, &all)) return NULL;
     int32_t *ids = NULL;
-    if (el_py_ids(arg, "ids", model_of(self)->config.vocab, &ids, &n) < 0) return NULL;
+    if (el_py_ids(arg, "ids", config->vocab, &ids, &n) < 0) return NULL;
 
-    if (!enter(self, "eval")) goto done;
+    if (!enter(self, where)) goto done;
     el_error err = {{0}};
     const el_status status = check_fit(self, n, &err);
     if (status != EL_OK) {
-        (void)el_py_raise(state_of(op), status, &err, "eval");
+        (void)el_py_raise(state_of(op), status, &err, where);
         leave(self);
         goto done;
     }
-    const npy_intp dims[2] = {(npy_intp)n, model_of(self)->config.vocab};
+    const npy_intp dims[2] = {(npy_intp)n, hidden ? config->width : config->vocab};
     out = PyArray_SimpleNew(all ? 2 : 1, all ? dims : dims + 1, NPY_FLOAT32);
     if (out == NULL) {
         leave(self);
         goto done;
     }
-    const el_py_eval job = {.ids = ids, .n = n, .all = all, .logits = PyArray_DATA((PyArrayObject *)out)};
-    if (evaluate_and_leave(self, &job, "eval") < 0) Py_CLEAR(out);
+    float *data = PyArray_DATA((PyArrayObject *)out);
+    const el_py_eval job = {
+        .ids = ids, .n = n, .all = all, .logits = hidden ? NULL : data, .hidden = hidden ? data : NULL};
+    if (evaluate_and_leave(self, &job, where) < 0) Py_CLEAR(out);
 
 done:
     PyMem_Free(ids);
     return out;
 }
+
+static PyObject *session_eval(PyObject *op, PyObject *args)
+{
+    PyObject *ids = NULL;
+    int all = 0;
+    if (!PyArg_ParseTuple(args, "Op:eval", &ids, &all)) return NULL;
+    return append(op, ids, false, all != 0, "eval");
+}
+
+static PyObject *session_hidden(PyObject *op, PyObject *ids) { return append(op, ids, true, true, "hidden"); }
 
 /// Where scores go: token i + 1 is scored by the logits of token i.
 typedef struct el_py_scores {
@@ -251,7 +266,8 @@ static PyObject *session_score(PyObject *op, PyObject *arg)
     }
     el_py_scores scores = {ids, n, PyArray_DATA((PyArrayObject *)logprob), PyArray_DATA((PyArrayObject *)top),
                            PyArray_DATA((PyArrayObject *)prob)};
-    const el_py_eval job = {ids, n, true, logits, score_batch, &scores};
+    const el_py_eval job = {
+        .ids = ids, .n = n, .all = true, .logits = logits, .sink = score_batch, .sink_arg = &scores};
     if (evaluate_and_leave(self, &job, "score") == 0) result = PyTuple_Pack(3, logprob, top, prob);
 
 done:
@@ -315,6 +331,8 @@ static PyObject *session_get_context(PyObject *op, void *Py_UNUSED(closure))
 
 static PyMethodDef session_methods[] = {
     {"eval", session_eval, METH_VARARGS, "eval(ids, all): append tokens, return logits."},
+    {"hidden", session_hidden, METH_O,
+     "hidden(ids): append tokens, return what the head would be given: (n, width) after the final norm."},
     {"score", session_score, METH_O,
      "score(ids): log-probability, top token and its probability, per successor."},
     {"truncate", session_truncate, METH_O, "Forget everything from a position on."},

@@ -110,8 +110,8 @@ static el_status in_batch(subject *s, el_model *model, el_session *session, el_s
     el_status st = both != NULL ? EL_OK : EL_ERR_NOMEM;
     for (size_t i = 0; i < s->n && st == EL_OK; i++) {
         const el_segment segments[] = {
-            {other, s->ids + (s->n - 1 - i), 1, 1},
-            {session, s->ids + i, 1, 1},
+            {other, s->ids + (s->n - 1 - i), 1, 1, NULL},
+            {session, s->ids + i, 1, 1, NULL},
         };
         const size_t skip = i % 3 == 0 ? 1 : 0;  // the other rests every third step
         st = el_batch_eval(model, segments + skip, 2 - skip, both, &s->err);

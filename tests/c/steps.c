@@ -178,7 +178,7 @@ static el_status start(engine *e, const file *f, size_t threads, el_error *err)
 static el_status step(engine *e, int i, bool both, el_error *err)
 {
     const int32_t id = 3 + i % 100;
-    const el_segment segments[] = {{e->session[0], &id, 1, 1}, {e->session[1], &id, 1, 1}};
+    const el_segment segments[] = {{e->session[0], &id, 1, 1, NULL}, {e->session[1], &id, 1, 1, NULL}};
     if (!both) return el_session_eval(e->session[0], &id, 1, 1, e->logits, err);
     return el_batch_eval(e->model, segments, 2, e->logits, err);
 }

@@ -125,6 +125,7 @@ typedef struct el_segment {
     const int32_t *ids;   ///< (n,) each below the vocabulary
     size_t n;             ///< at least 1
     size_t rows;          ///< logits wanted for the last `rows` tokens, at most n
+    float *hidden;  ///< (n, width) all tokens after the final norm, as the head gets them; NULL for none
 } el_segment;
 
 /// Append tokens to several sessions of one model at once: weights are read once for all of them.
