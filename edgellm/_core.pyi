@@ -135,7 +135,7 @@ class Session:
 
 # py_batch.c, fronted by edgellm.batch
 def batch_eval(
-    model: Model, sessions: tuple[Session, ...], ids: tuple[Ids, ...], all: bool, /
+    model: Model, sessions: tuple[Session, ...], ids: tuple[Ids, ...], rows: tuple[int, ...], /
 ) -> list[npt.NDArray[np.float32] | None]: ...
 
 # py_sampler.c

@@ -120,4 +120,7 @@ class Batch:
         if logits not in ("last", "all"):
             raise ValueError(f"batch: logits must be 'last' or 'all', got {logits!r}")
         members = tuple(session._core for session in self._sessions)
-        return _core.batch_eval(self._core, members, tuple(ids), logits == "all")
+        lists = tuple(ids)
+        rows = tuple(len(own) if logits == "all" else min(len(own), 1) for own in lists)
+        got = _core.batch_eval(self._core, members, lists, rows)
+        return got if logits == "all" else [None if own is None else own[0] for own in got]

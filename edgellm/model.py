@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import functools
-import math
 import os
-from collections.abc import Generator, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Unpack
+from typing import Any
 
 from edgellm import _core, cpu
-from edgellm.generation import ChatCompletion, Completion, Options, Sampling, drain, stream
+from edgellm.generation.conversation import Conversing
+from edgellm.generation.writing import Writing
 from edgellm.session import Session
 from edgellm.shape import ModelConfig, Plan
 
-Prompt = str | Sequence[int]
 KV_TYPES = {"f16": 0, "f32": 1}  # numbers of el_kv_type
 MICRO_BATCH = 128  # tokens evaluated together: enough to amortise unpacking, small enough for Ctrl-C
 DEFAULT_CONTEXT = 2048
 
 
-class Model:
+class Model(Writing, Conversing):
     """A language model in memory. Made by `edgellm.load`; a context manager.
 
     Attributes
@@ -155,176 +153,6 @@ class Model:
             return KV_TYPES[self._default_kv if kv is None else kv]
         except (KeyError, TypeError):
             raise ValueError(f"kv: unknown cache type {kv!r} (known: {', '.join(KV_TYPES)})") from None
-
-    def _ids(self, prompt: Prompt, parse_special: bool) -> list[int]:
-        if isinstance(prompt, str):
-            return self.tokenizer.encode(prompt, add_special=True, parse_special=parse_special)
-        return [int(i) for i in prompt]
-
-    def generate(
-        self,
-        prompt: Prompt,
-        max_tokens: int = 256,
-        temperature: float = 0.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        min_p: float = 0.0,
-        repeat_penalty: float = 1.0,
-        seed: int = 0,
-        stop: str | Sequence[str] = (),
-        context: int | None = None,
-        parse_special: bool = False,
-    ) -> Completion:
-        """Continue a prompt.
-
-        Parameters
-        ----------
-        prompt : str or (n,) sequence of int
-            Text, encoded with the special tokens that the model wants in front, or token ids.
-        max_tokens : int
-            Most tokens to generate.
-        temperature : float
-            0 takes the most likely token; otherwise logits are divided by it before sampling.
-        top_k, top_p, min_p, repeat_penalty
-            Filters of the sampler; the defaults (0, 1, 0, 1) leave them out.
-        seed : int
-            With the position it decides every random number: same seed, same text, on every machine.
-        stop : str or sequence of str
-            The text ends before the first of these.
-        context : int, optional
-            Positions of the cache; by default just what prompt and `max_tokens` need.
-        parse_special : bool
-            Whether texts of control tokens in `prompt` become those tokens. Leave it off for text
-            that you do not control.
-
-        Returns
-        -------
-        completion : Completion
-            `.text`, `.ids`, `.timings`, `.finish_reason` ("stop" or "length").
-
-        Raises
-        ------
-        ContextError
-            If the prompt does not fit in the context.
-        ValueError
-            If an argument is out of range.
-        KeyboardInterrupt
-            On Ctrl-C, within one token.
-
-        Examples
-        --------
-        >>> import edgellm
-        >>> with edgellm.load(edgellm.models.resolve("smollm2-135m")) as m:
-        ...     m.generate("The capital of France is", max_tokens=4).text.strip()
-        'Paris.'
-        """
-        sampling = Sampling(temperature, top_k, top_p, min_p, repeat_penalty, seed)
-        ids = self._ids(prompt, parse_special)
-        return drain(stream(self, ids, max_tokens, sampling, stop, context))
-
-    def _stream(self, ids: list[int], max_tokens: int, options: Options) -> Generator[str, None, Completion]:
-        rest: dict[str, Any] = dict(options)
-        stop, context = rest.pop("stop", ()), rest.pop("context", None)
-        return stream(self, ids, max_tokens, Sampling(**rest), stop, context)
-
-    def stream(
-        self,
-        prompt: Prompt,
-        max_tokens: int = 256,
-        parse_special: bool = False,
-        **options: Unpack[Options],
-    ) -> Iterator[str]:
-        """As `generate`, piece by piece: yields text as soon as it is sure.
-
-        The pieces joined are `generate(...).text`. Closing the iterator ends the generation. The
-        generator's return value (`StopIteration.value`, `yield from`) is the `Completion`.
-        """
-        return self._stream(self._ids(prompt, parse_special), max_tokens, options)
-
-    def _chat_ids(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
-        from edgellm.chat import encode_chat
-
-        if self.chat_template is None:
-            raise ValueError("chat: the model file has no chat template; use generate()")
-        return encode_chat(self.tokenizer, self.chat_template, list(messages))
-
-    def chat(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        max_tokens: int = 512,
-        **options: Unpack[Options],
-    ) -> ChatCompletion:
-        """Answer a conversation, rendered by the model's own chat template.
-
-        What messages contain is always encoded as plain text: a message cannot forge a turn.
-
-        Parameters
-        ----------
-        messages : sequence of {"role": ..., "content": ...}
-            Roles as the template knows them: "system", "user", "assistant".
-        max_tokens, **options
-            As `generate`: temperature, top_k, top_p, min_p, repeat_penalty, seed, stop, context.
-
-        Returns
-        -------
-        completion : ChatCompletion
-            A `Completion` with `.message`, ready to be appended to `messages`.
-
-        Raises
-        ------
-        ValueError
-            If a message is malformed, or the model has no chat template.
-        ContextError
-            If the conversation does not fit in the context.
-        """
-        done = drain(self._stream(self._chat_ids(messages), max_tokens, options))
-        return ChatCompletion(done.text, done.ids, done.timings, done.finish_reason)
-
-    def stream_chat(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        max_tokens: int = 512,
-        **options: Unpack[Options],
-    ) -> Iterator[str]:
-        """As `chat`, piece by piece; see `stream`."""
-        return self._stream(self._chat_ids(messages), max_tokens, options)
-
-    def perplexity(self, text: Prompt, context: int | None = None) -> float:
-        """exp of the mean negative log-probability per scored token.
-
-        The text is cut into windows of `context` tokens, stride `context`; each starts with an empty
-        cache, and every token after the first of a window is scored.
-
-        Parameters
-        ----------
-        text : str or (n,) sequence of int
-            Text or token ids; at least 2 tokens.
-        context : int, optional
-            Tokens per window; 2048, or what the model was trained for if that is less.
-
-        Raises
-        ------
-        ValueError
-            If nothing can be scored, or `context` is out of range.
-
-        Notes
-        -----
-        Source: the usual definition for fixed-length models without overlap, as llama.cpp's
-        perplexity tool computes it when every token of a window is scored.
-        """
-        size = self._default_context() if context is None else context
-        ids = self.tokenizer.encode(text) if isinstance(text, str) else list(text)
-        if size < 2 or len(ids) < 2:
-            raise ValueError(f"perplexity: {len(ids)} tokens in windows of {size}: nothing can be scored")
-        session = self.session(size)
-        total, scored = 0.0, 0
-        for start in range(0, len(ids), size):
-            session.truncate(0)
-            logprob, _, _ = session.score(ids[start : start + size])
-            total += math.fsum(logprob)  # exact, so that the sum is the same on every machine
-            scored += len(logprob)
-        surprise = -total / scored
-        return math.exp(surprise) if surprise < 709.0 else math.inf  # exp would raise above 709.78
 
 
 def load(

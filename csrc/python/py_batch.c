@@ -10,6 +10,7 @@ typedef struct el_py_member {
     el_py_session *session;
     int32_t *ids;  ///< owned
     size_t n;
+    size_t rows;   ///< of logits, for the last tokens
     size_t start;  ///< position before the call
     size_t index;  ///< in the caller's list, for messages
 } el_py_member;
@@ -22,7 +23,6 @@ typedef struct el_py_batch {
     size_t n_locked;
     el_segment *segments;    ///< (count,)
     size_t rows;             ///< of logits
-    bool all;
 } el_py_batch;
 
 static void batch_free(el_py_batch *b)
@@ -40,7 +40,21 @@ static int by_session(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static int take_member(el_py_batch *b, el_pystate *st, size_t i, PyObject *session, PyObject *ids)
+/// How many rows of logits a member of n tokens wants.
+static int take_rows(el_py_member *m, PyObject *rows)
+{
+    const Py_ssize_t wanted = PyLong_AsSsize_t(rows);
+    if (wanted == -1 && PyErr_Occurred()) return -1;
+    if (wanted < 0 || (size_t)wanted > m->n) {
+        PyErr_Format(PyExc_ValueError, "batch: rows[%zu] is %zd, not in 0..%zu", m->index, wanted, m->n);
+        return -1;
+    }
+    m->rows = (size_t)wanted;
+    return 0;
+}
+
+static int take_member(el_py_batch *b, el_pystate *st, size_t i, PyObject *session, PyObject *ids,
+                       PyObject *rows)
 {
     char name[32];
     (void)snprintf(name, sizeof name, "ids[%zu]", i);
@@ -53,17 +67,19 @@ static int take_member(el_py_batch *b, el_pystate *st, size_t i, PyObject *sessi
     *m = (el_py_member){.session = (el_py_session *)session, .index = i};
     if (el_py_ids(ids, name, b->model->config.vocab, &m->ids, &m->n) < 0) return -1;
     if (m->n > 0) b->locked[b->n_locked++] = m;
-    b->rows += b->all ? m->n : m->n > 0;
+    if (take_rows(m, rows) < 0) return -1;
+    b->rows += m->rows;
     return 0;
 }
 
-/// Copy what the caller gave. `sessions` and `ids` are tuples of the same length.
-static int take_members(el_py_batch *b, el_pystate *st, PyObject *sessions, PyObject *ids)
+/// Copy what the caller gave. `sessions`, `ids` and `rows` are tuples of the same length.
+static int take_members(el_py_batch *b, el_pystate *st, PyObject *sessions, PyObject *ids, PyObject *rows)
 {
     b->count = (size_t)PyTuple_Size(sessions);
-    if ((size_t)PyTuple_Size(ids) != b->count) {
-        PyErr_Format(PyExc_ValueError, "batch: %zd lists of tokens for %zu sessions", PyTuple_Size(ids),
-                     b->count);
+    if ((size_t)PyTuple_Size(ids) != b->count || (size_t)PyTuple_Size(rows) != b->count) {
+        const bool short_ids = (size_t)PyTuple_Size(ids) != b->count;
+        PyErr_Format(PyExc_ValueError, "batch: %zd %s for %zu sessions", PyTuple_Size(short_ids ? ids : rows),
+                     short_ids ? "lists of tokens" : "counts of rows", b->count);
         return -1;
     }
     b->members = PyMem_Calloc(b->count + 1, sizeof *b->members);
@@ -74,8 +90,9 @@ static int take_members(el_py_batch *b, el_pystate *st, PyObject *sessions, PyOb
         return -1;
     }
     for (size_t i = 0; i < b->count; i++) {
-        if (take_member(b, st, i, PyTuple_GetItem(sessions, (Py_ssize_t)i),
-                        PyTuple_GetItem(ids, (Py_ssize_t)i)) < 0) {
+        const Py_ssize_t at = (Py_ssize_t)i;
+        if (take_member(b, st, i, PyTuple_GetItem(sessions, at), PyTuple_GetItem(ids, at),
+                        PyTuple_GetItem(rows, at)) < 0) {
             return -1;
         }
     }
@@ -143,7 +160,8 @@ static size_t next_segments(const el_py_batch *b, size_t room, size_t *at, size_
         const el_py_member *m = &b->members[*at];
         const size_t left = m->n - *used, n = left < room ? left : room;
         if (n > 0) {
-            const size_t wanted = b->all ? n : n == left;
+            const size_t after = left - n;  // tokens of later micro-batches
+            const size_t owed = m->rows > after ? m->rows - after : 0, wanted = owed < n ? owed : n;
             b->segments[count++] = (el_segment){m->session->session, m->ids + *used, n, wanted, NULL};
             *rows += wanted;
             *used += n;
@@ -200,22 +218,15 @@ static int evaluate(el_py_batch *b, el_pystate *st, float *logits)
     return status == EL_OK && go_on == 1 ? 0 : -1;
 }
 
-/// One array per member, a view of `logits`; None for a member that paused.
+/// One (rows, vocab) array per member, a view of `logits`; None for a member that wanted no rows.
 static PyObject *views(const el_py_batch *b, PyObject *logits)
 {
     PyObject *list = PyList_New((Py_ssize_t)b->count);
     Py_ssize_t row = 0;
     for (size_t i = 0; list != NULL && i < b->count; i++) {
-        const Py_ssize_t n = (Py_ssize_t)b->members[i].n;
-        PyObject *view = Py_None;
-        if (n == 0) {
-            Py_INCREF(view);
-        } else if (b->all) {
-            view = PySequence_GetSlice(logits, row, row + n);
-        } else {
-            view = PySequence_GetItem(logits, row);
-        }
-        row += b->all ? n : n > 0;
+        const Py_ssize_t n = (Py_ssize_t)b->members[i].rows;
+        PyObject *view = n == 0 ? Py_NewRef(Py_None) : PySequence_GetSlice(logits, row, row + n);
+        row += n;
         if (view == NULL || PyList_SetItem(list, (Py_ssize_t)i, view) < 0) Py_CLEAR(list);
     }
     return list;
@@ -224,14 +235,13 @@ static PyObject *views(const el_py_batch *b, PyObject *logits)
 static PyObject *batch_eval(PyObject *module, PyObject *args)
 {
     el_pystate *st = el_py_state(module);
-    PyObject *model = NULL, *sessions = NULL, *ids = NULL, *logits = NULL, *list = NULL;
-    int all = 0;
-    if (!PyArg_ParseTuple(args, "O!O!O!p:batch_eval", st->model_type, &model, &PyTuple_Type, &sessions,
-                          &PyTuple_Type, &ids, &all)) {
+    PyObject *model = NULL, *sessions = NULL, *ids = NULL, *rows = NULL, *logits = NULL, *list = NULL;
+    if (!PyArg_ParseTuple(args, "O!O!O!O!:batch_eval", st->model_type, &model, &PyTuple_Type, &sessions,
+                          &PyTuple_Type, &ids, &PyTuple_Type, &rows)) {
         return NULL;
     }
-    el_py_batch b = {.model = (el_py_model *)model, .all = all != 0};
-    if (take_members(&b, st, sessions, ids) < 0 || !enter(&b)) goto done;
+    el_py_batch b = {.model = (el_py_model *)model};
+    if (take_members(&b, st, sessions, ids, rows) < 0 || !enter(&b)) goto done;
 
     // The caller's tuple keeps the sessions alive.
     const npy_intp dims[2] = {(npy_intp)b.rows, b.model->config.vocab};
@@ -251,7 +261,7 @@ done:
 
 static PyMethodDef batch_functions[] = {
     {"batch_eval", batch_eval, METH_VARARGS,
-     "batch_eval(model, sessions, ids, all) -> list: append tokens to several sessions at once."},
+     "batch_eval(model, sessions, ids, rows) -> list: append tokens to several sessions at once."},
     {NULL, NULL, 0, NULL},
 };
 

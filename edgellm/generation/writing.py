@@ -1,0 +1,162 @@
+"""What a `Model` can write: the methods that continue a prompt, and those that judge a text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Iterator, Sequence
+from typing import TYPE_CHECKING, Unpack, cast
+
+from edgellm.generation.drivers import drain, pieces, tokens
+from edgellm.generation.results import Completion, Options, Request, Token
+
+if TYPE_CHECKING:
+    from edgellm.model import Model
+
+Prompt = str | Sequence[int]
+
+
+class Writing:
+    """Part of `edgellm.Model`: text from prompts."""
+
+    def _ids(self, prompt: Prompt, parse_special: bool) -> list[int]:
+        if isinstance(prompt, str):
+            model = cast("Model", self)
+            return model.tokenizer.encode(prompt, add_special=True, parse_special=parse_special)
+        return [int(i) for i in prompt]
+
+    def _tokens(
+        self, ids: list[int], max_tokens: int, options: Options
+    ) -> Generator[Token, None, Completion]:
+        request = Request.of(max_tokens, options)
+        return tokens(cast("Model", self), ids, request, options.get("context"))
+
+    def generate(
+        self,
+        prompt: Prompt,
+        max_tokens: int = 256,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repeat_penalty: float = 1.0,
+        seed: int = 0,
+        stop: str | Sequence[str] = (),
+        context: int | None = None,
+        parse_special: bool = False,
+    ) -> Completion:
+        """Continue a prompt.
+
+        Parameters
+        ----------
+        prompt : str or (n,) sequence of int
+            Text, encoded with the special tokens that the model wants in front, or token ids.
+        max_tokens : int
+            Most tokens to generate.
+        temperature : float
+            0 takes the most likely token; otherwise logits are divided by it before sampling.
+        top_k, top_p, min_p, repeat_penalty
+            Filters of the sampler; the defaults (0, 1, 0, 1) leave them out.
+        seed : int
+            With the position it decides every random number: same seed, same text, on every machine.
+        stop : str or sequence of str
+            The text ends before the first of these.
+        context : int, optional
+            Positions of the cache; by default just what prompt and `max_tokens` need.
+        parse_special : bool
+            Whether texts of control tokens in `prompt` become those tokens. Leave it off for text
+            that you do not control.
+
+        Returns
+        -------
+        completion : Completion
+            `.text`, `.ids`, `.timings`, `.finish_reason` ("stop" or "length").
+
+        Raises
+        ------
+        ContextError
+            If the prompt does not fit in the context.
+        ValueError
+            If an argument is out of range.
+        KeyboardInterrupt
+            On Ctrl-C, within one token.
+
+        Examples
+        --------
+        >>> import edgellm
+        >>> with edgellm.load(edgellm.models.resolve("smollm2-135m")) as m:
+        ...     m.generate("The capital of France is", max_tokens=4).text.strip()
+        'Paris.'
+        """
+        options: Options = {
+            "temperature": temperature,
+            "top_k": top_k,
+            "top_p": top_p,
+            "min_p": min_p,
+            "repeat_penalty": repeat_penalty,
+            "seed": seed,
+            "stop": stop,
+            "context": context,
+        }
+        return drain(self._tokens(self._ids(prompt, parse_special), max_tokens, options))
+
+    def stream(
+        self,
+        prompt: Prompt,
+        max_tokens: int = 256,
+        parse_special: bool = False,
+        **options: Unpack[Options],
+    ) -> Iterator[str]:
+        """As `generate`, piece by piece: yields text as soon as it is sure.
+
+        The pieces joined are `generate(...).text`. Closing the iterator ends the generation. The
+        generator's return value (`StopIteration.value`, `yield from`) is the `Completion`.
+        """
+        return pieces(self._tokens(self._ids(prompt, parse_special), max_tokens, options))
+
+    def stream_tokens(
+        self,
+        prompt: Prompt,
+        max_tokens: int = 256,
+        parse_special: bool = False,
+        **options: Unpack[Options],
+    ) -> Iterator[Token]:
+        """As `stream`, token by token: yields each `Token` as it is chosen."""
+        return self._tokens(self._ids(prompt, parse_special), max_tokens, options)
+
+    def perplexity(self, text: Prompt, context: int | None = None) -> float:
+        """exp of the mean negative log-probability per scored token.
+
+        The text is cut into windows of `context` tokens, stride `context`; each starts with an empty
+        cache, and every token after the first of a window is scored.
+
+        Parameters
+        ----------
+        text : str or (n,) sequence of int
+            Text or token ids; at least 2 tokens.
+        context : int, optional
+            Tokens per window; 2048, or what the model was trained for if that is less.
+
+        Raises
+        ------
+        ValueError
+            If nothing can be scored, or `context` is out of range.
+
+        Notes
+        -----
+        Source: the usual definition for fixed-length models without overlap, as llama.cpp's
+        perplexity tool computes it when every token of a window is scored.
+        """
+        model = cast("Model", self)
+        size = model._default_context() if context is None else context
+        ids = model.tokenizer.encode(text) if isinstance(text, str) else list(text)
+        if size < 2 or len(ids) < 2:
+            raise ValueError(f"perplexity: {len(ids)} tokens in windows of {size}: nothing can be scored")
+        session = model.session(size)
+        total, scored = 0.0, 0
+        for start in range(0, len(ids), size):
+            session.truncate(0)
+            logprob, _, _ = session.score(ids[start : start + size])
+            total += math.fsum(logprob)  # exact, so that the sum is the same on every machine
+            scored += len(logprob)
+        surprise = -total / scored
+        return math.exp(surprise) if surprise < 709.0 else math.inf  # exp would raise above 709.78
