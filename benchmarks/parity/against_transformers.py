@@ -13,16 +13,6 @@ MAX_DIFFERENCE = 1e-3
 TOKENS = 512
 
 
-def check_goldens() -> str:
-    """Compute the committed goldens again and return what differs, as make_goldens.py words it."""
-    return subprocess.run(
-        [str(python_of("torch")), str(HERE / "make_goldens.py"), "--check"],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-
-
 def compare(path: Path, text: str, folder: Path, threads: int) -> dict[str, Any]:
     """Compare one float32 model file on the first `TOKENS` tokens of a text.
 

@@ -3,11 +3,12 @@
 Nothing of edgellm is imported: this is the other side of a comparison. Requests, by their "do" (ids are lists
 of token ids, times are those of `serving.timed`):
 
-- ``open``: model, context, ubatch, threads, flash, repack, mmap, sequences, cpus -> the context is replaced
-  by a new one, the model only if it or how it is held changes
+- ``open``: model, context, ubatch, threads, flash, repack, mmap, sequences, cpus, kv ("f16" or "f32") -> the
+  context is replaced by a new one, the model only if it or how it is held changes
 - ``tokenize``: text -> ids (no special tokens added or parsed)
 - ``score``: ids (.npy), windows, out (.npz) -> per window of `context` tokens, log-probability of every
   token after the first and the most likely token at its place
+- ``logits``: ids, out (.npy) -> (tokens, vocab) float32 logits of one sequence
 - ``prefill``, ``decode``, ``batch``, ``load``: as in peer_edgellm.py
 - ``quantize``: source, target, ftype, pure -> llama.cpp's own quantizer
 - ``memory``: -> resident bytes
@@ -23,6 +24,7 @@ from serving import pin, serve, timed
 
 NEWEST_POLL = 50  # ggml's own default: a waiting thread spins for a while, then sleeps
 MAPPED, READ = 1, 0  # LLAMA_LOAD_MODE_MMAP, LLAMA_LOAD_MODE_NONE
+CACHE_TYPES = {"f32": 0, "f16": 1}  # enum ggml_type
 
 
 class ThreadpoolParams(ctypes.Structure):
@@ -84,13 +86,16 @@ class Peer:
             raise SystemExit(f"llama.cpp cannot load {model}")
         return loaded
 
-    def _context(self, model: Any, context: int, ubatch: int, threads: int, flash: bool, count: int) -> Any:
+    def _context(
+        self, model: Any, context: int, ubatch: int, threads: int, flash: bool, count: int, kv: str = "f16"
+    ) -> Any:
         lc = self._library()
         params = lc.llama_context_default_params()
         params.n_ctx, params.n_seq_max = context * count, count
         params.n_batch, params.n_ubatch = max(context, ubatch), ubatch
         params.n_threads = params.n_threads_batch = threads
         params.flash_attn_type = 1 if flash else 0
+        params.type_k = params.type_v = CACHE_TYPES[kv]
         params.no_perf = True
         made = lc.llama_init_from_model(model, params)
         if not made:
@@ -134,6 +139,7 @@ class Peer:
         sequences: int = 1,
         cpus: Iterable[int] | None = None,
         stay: bool = True,
+        kv: str = "f16",
     ) -> dict[str, Any]:
         """Make the context that later requests use."""
         lc = self._library()
@@ -143,7 +149,7 @@ class Peer:
             self.close()
             self.model = self._load(model, repack, mmap)
             self.held = (model, repack, mmap)
-        self.context = self._context(self.model, context, ubatch, threads, flash, sequences)
+        self.context = self._context(self.model, context, ubatch, threads, flash, sequences, kv)
         if threads > 1 and stay:
             self._attach_threads(threads)
         self.length, self.sequences = context, sequences
@@ -202,6 +208,18 @@ class Peer:
         self._decode()
         self.lc.llama_get_logits(self.context)  # waits for the result
 
+    def _logits(self, rows: int) -> np.ndarray:
+        raw = self.lc.llama_get_logits(self.context)
+        return np.ctypeslib.as_array(ctypes.cast(raw, ctypes.POINTER(ctypes.c_float)), (rows, self.vocab))
+
+    def logits(self, ids: list[int], out: str) -> dict[str, Any]:
+        """Logits of one sequence, from an empty cache."""
+        self._clear()
+        self._fill_prompt(ids, all_logits=True)
+        self._decode()
+        np.save(out, self._logits(len(ids)))
+        return {}
+
     def score(self, ids: str, windows: int, out: str) -> dict[str, Any]:
         """Log-probabilities of windows of ids, as `edgellm.Model.perplexity` scores them."""
         tokens = np.load(ids)
@@ -212,10 +230,7 @@ class Peer:
             self._clear()
             self._fill_prompt(window, all_logits=True)
             self._decode()
-            raw = self.lc.llama_get_logits(self.context)
-            rows = np.ctypeslib.as_array(
-                ctypes.cast(raw, ctypes.POINTER(ctypes.c_float)), (self.length, self.vocab)
-            )[:-1].astype(np.float64)
+            rows = self._logits(self.length)[:-1].astype(np.float64)
             peak = rows.max(axis=1, keepdims=True)
             total = np.log(np.exp(rows - peak).sum(axis=1)) + peak[:, 0]
             logprob[w] = rows[np.arange(self.length - 1), window[1:]] - total

@@ -17,7 +17,7 @@ from typing import Any, Self
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-
+sys.path.append(str(ROOT))  # for tests.helpers; last, so that an installed edgellm wins
 
 MOST_S = 900.0  # a request that takes longer has hung
 
