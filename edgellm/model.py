@@ -217,11 +217,10 @@ def load(
     """
     if max_bytes is not None and max_bytes <= 0:
         raise ValueError(f"load: max_bytes must be positive, got {max_bytes}")
-    if isa is not None:
-        cpu.kernels(isa)  # ValueError before the file is looked for
+    # This also checks `isa`, before the file is looked for.
+    loose = "amxbf16" in cpu.kernels(isa, exact=exact).values()
     name = os.fspath(path)
     count = cpu.count() if threads is None else threads
-    loose = not exact and isa in (None, "amx") and "amxbf16" in cpu.kernels(exact=False).values()
     batch = (2 if loose else 1) * MICRO_BATCH  # rounding weights to bf16 takes longer than decoding them
     try:
         image = _core.edge_open(name, resident)

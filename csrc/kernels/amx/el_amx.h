@@ -16,6 +16,10 @@ typedef struct el_tile_config {
     uint8_t rows[16];
 } el_tile_config;
 
+enum { EL_TILE_ROWS = 16 };  ///< rows of a tile, at most
+
+EL_INLINE size_t el_divide_up(size_t a, size_t b) { return (a + b - 1) / b; }
+
 EL_INLINE void el_tile_configure(const el_tile_config *config)
 {
     __asm__ volatile("ldtilecfg %0" : : "m"(*config));

@@ -189,6 +189,31 @@ EL_INLINE void el_decode(el_layout layout, const uint8_t *tile, el_parts at, siz
     }
 }
 
+#define EL_DECODE(layout)                                                                                    \
+    case layout: el_decode(layout, tile, at, first, count, out); break;
+
+/// el_decode for a layout that is no constant. One per file that includes this.
+static __attribute__((noinline)) void el_decode_any(el_layout layout, const uint8_t *tile, el_parts at,
+                                                    size_t first, size_t count, el_panel *out)
+{
+    switch (layout) {
+        EL_DECODE(EL_LAYOUT_Q4_0X16)
+        EL_DECODE(EL_LAYOUT_Q4_1X16)
+        EL_DECODE(EL_LAYOUT_Q8_0X16)
+        EL_DECODE(EL_LAYOUT_Q5_0X16)
+        EL_DECODE(EL_LAYOUT_Q5_1X16)
+        EL_DECODE(EL_LAYOUT_IQ4_NLX16)
+        EL_DECODE(EL_LAYOUT_Q4_KX16)
+        EL_DECODE(EL_LAYOUT_Q5_KX16)
+        EL_DECODE(EL_LAYOUT_Q2_KX16)
+        EL_DECODE(EL_LAYOUT_Q3_KX16)
+        EL_DECODE(EL_LAYOUT_Q6_KX16)
+        EL_DECODE(EL_LAYOUT_TQ2_0X16)
+    default: break;
+    }
+}
+#undef EL_DECODE
+
 /// A block of zeros: what it adds is zero, and acc + 0 is acc, since acc is never -0 (numerics.md).
 EL_INLINE void el_decode_nothing(size_t i, el_panel *out)
 {

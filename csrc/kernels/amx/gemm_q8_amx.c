@@ -32,9 +32,8 @@
 #include "kernels/el_declare.h"
 
 enum {
-    EL_RING = 2,       // steps; a step is two C tiles
-    EL_TILES = 192,    // A tiles gathered at a time: 96 KB of stack
-    EL_TILE_ROWS = 16  // rows of X in a tile
+    EL_RING = 2,    // steps; a step is two C tiles
+    EL_TILES = 192  // A tiles gathered at a time: 96 KB of stack
 };
 
 /// Rows of X as A tiles: (tiles of rows, blocks of the chunk), blocks padded to an even number.
@@ -189,30 +188,6 @@ static void run_any(el_form form, const job *j)
     }
 }
 
-#define EL_DECODE(layout)                                                                                    \
-    case layout: el_decode(layout, tile, at, first, count, out); break;
-
-static __attribute__((noinline)) void decode_any(el_layout layout, const uint8_t *tile, el_parts at,
-                                                 size_t first, size_t count, el_panel *out)
-{
-    switch (layout) {
-        EL_DECODE(EL_LAYOUT_Q4_0X16)
-        EL_DECODE(EL_LAYOUT_Q4_1X16)
-        EL_DECODE(EL_LAYOUT_Q8_0X16)
-        EL_DECODE(EL_LAYOUT_Q5_0X16)
-        EL_DECODE(EL_LAYOUT_Q5_1X16)
-        EL_DECODE(EL_LAYOUT_IQ4_NLX16)
-        EL_DECODE(EL_LAYOUT_Q4_KX16)
-        EL_DECODE(EL_LAYOUT_Q5_KX16)
-        EL_DECODE(EL_LAYOUT_Q2_KX16)
-        EL_DECODE(EL_LAYOUT_Q3_KX16)
-        EL_DECODE(EL_LAYOUT_Q6_KX16)
-        EL_DECODE(EL_LAYOUT_TQ2_0X16)
-    default: break;
-    }
-    if (count % 2 != 0) el_decode_nothing(count, out);
-}
-
 // One A tile. Rows that do not exist get scale 0; their bytes do not matter, and are not touched.
 EL_INLINE void gather_tile(el_form form, const el_act_q8 *x, size_t x_stride, size_t rows, size_t tile,
                            acts *out)
@@ -259,8 +234,6 @@ static __attribute__((noinline)) void gather(el_form form, const el_act_q8 *x, s
     }
 }
 
-EL_INLINE size_t divide_up(size_t a, size_t b) { return (a + b - 1) / b; }
-
 static void gemm(el_layout layout, size_t m, size_t n, size_t k, const uint8_t *w, const el_act_q8 *x,
                  size_t x_stride, float *y, size_t y_stride)
 {
@@ -274,9 +247,9 @@ static void gemm(el_layout layout, size_t m, size_t n, size_t k, const uint8_t *
     const el_parts at = el_parts_of(shape, k);
     // Parts of equal size: of k, and of X so that one part's A tiles have room.
     const size_t blocks = k / EL_BLOCK, most = form == EL_HALVES ? EL_CHUNK_HALVES : EL_CHUNK;
-    const size_t chunk = el_round_up(divide_up(blocks, divide_up(blocks, most)), 2);
-    const size_t tiles = divide_up(m, EL_TILE_ROWS), parts = divide_up(tiles, EL_TILES / chunk);
-    const size_t step = divide_up(tiles, parts) * EL_TILE_ROWS;
+    const size_t chunk = el_round_up(el_divide_up(blocks, el_divide_up(blocks, most)), 2);
+    const size_t tiles = el_divide_up(m, EL_TILE_ROWS), parts = el_divide_up(tiles, EL_TILES / chunk);
+    const size_t step = el_divide_up(tiles, parts) * EL_TILE_ROWS;
     acts held;
     el_panel panel;
     configure();
@@ -289,7 +262,8 @@ static void gemm(el_layout layout, size_t m, size_t n, size_t k, const uint8_t *
             for (size_t lane = 0; lane < n; lane += EL_LANES) {
                 const uint8_t *tile = w + lane / EL_LANES * at.bytes;
                 const uint8_t *ahead = tile + at.bytes + at.q + b * shape.q;
-                decode_any(layout, tile, at, b, count, &panel);
+                el_decode_any(layout, tile, at, b, count, &panel);
+                if (count % 2 != 0) el_decode_nothing(count, &panel);
                 const job j = {&held,
                                &panel,
                                rows,

@@ -16,7 +16,6 @@
 #include "kernels/el_declare.h"
 
 enum {
-    EL_TILE_ROWS = 16,
     EL_PART = 16,        // tiles of rows of X at a time
     EL_A_TILES = 192,    // of 1 KB: (tiles of rows, blocks of the chunk)
     EL_MOST_BLOCKS = 16  // of a chunk, which EL_HALVES has room for
@@ -132,29 +131,6 @@ static __attribute__((noinline)) void round_rows(const el_act_q8 *x, size_t x_st
     }
 }
 
-#define EL_DECODE(layout)                                                                                    \
-    case layout: el_decode(layout, tile, at, first, count, out); break;
-
-static __attribute__((noinline)) void decode_any(el_layout layout, const uint8_t *tile, el_parts at,
-                                                 size_t first, size_t count, el_panel *out)
-{
-    switch (layout) {
-        EL_DECODE(EL_LAYOUT_Q4_0X16)
-        EL_DECODE(EL_LAYOUT_Q4_1X16)
-        EL_DECODE(EL_LAYOUT_Q8_0X16)
-        EL_DECODE(EL_LAYOUT_Q5_0X16)
-        EL_DECODE(EL_LAYOUT_Q5_1X16)
-        EL_DECODE(EL_LAYOUT_IQ4_NLX16)
-        EL_DECODE(EL_LAYOUT_Q4_KX16)
-        EL_DECODE(EL_LAYOUT_Q5_KX16)
-        EL_DECODE(EL_LAYOUT_Q2_KX16)
-        EL_DECODE(EL_LAYOUT_Q3_KX16)
-        EL_DECODE(EL_LAYOUT_Q6_KX16)
-        EL_DECODE(EL_LAYOUT_TQ2_0X16)
-    default: break;
-    }
-}
-
 // Squares at the edges of Y go through a buffer.
 static void multiply_edge(work *held, square s, bool first, size_t rows, size_t lanes)
 {
@@ -174,8 +150,6 @@ static void multiply_edge(work *held, square s, bool first, size_t rows, size_t 
     }
 }
 
-EL_INLINE size_t divide_up(size_t a, size_t b) { return (a + b - 1) / b; }
-
 static void gemm(el_layout layout, size_t m, size_t n, size_t k, const uint8_t *w, const el_act_q8 *x,
                  size_t x_stride, float *y, size_t y_stride)
 {
@@ -187,10 +161,10 @@ static void gemm(el_layout layout, size_t m, size_t n, size_t k, const uint8_t *
     const el_form form = el_form_of(layout);
     const el_shape shape = el_shape_of(layout);
     const el_parts at = el_parts_of(shape, k);
-    const size_t blocks = k / EL_BLOCK, pairs_of_tiles = divide_up(m, 2 * EL_TILE_ROWS);
-    const size_t part = divide_up(pairs_of_tiles, divide_up(pairs_of_tiles, EL_PART / 2)) * 2;  // tiles
+    const size_t blocks = k / EL_BLOCK, pairs_of_tiles = el_divide_up(m, 2 * EL_TILE_ROWS);
+    const size_t part = el_divide_up(pairs_of_tiles, el_divide_up(pairs_of_tiles, EL_PART / 2)) * 2;  // tiles
     const size_t room = EL_A_TILES / part, most = room < EL_MOST_BLOCKS ? room : EL_MOST_BLOCKS;
-    const size_t chunk = divide_up(blocks, divide_up(blocks, most)), step = part * EL_TILE_ROWS;
+    const size_t chunk = el_divide_up(blocks, el_divide_up(blocks, most)), step = part * EL_TILE_ROWS;
     work held;
     configure();
 
@@ -201,7 +175,7 @@ static void gemm(el_layout layout, size_t m, size_t n, size_t k, const uint8_t *
             round_rows(x + row * x_stride + b, x_stride, rows, count, held.a);
             for (size_t lane = 0; lane < n; lane += 2 * EL_LANES) {
                 for (size_t half = 0; half < 2 && lane + half * EL_LANES < n; half++) {
-                    decode_any(layout, w + (lane / EL_LANES + half) * at.bytes, at, b, count, &held.panel);
+                    el_decode_any(layout, w + (lane / EL_LANES + half) * at.bytes, at, b, count, &held.panel);
                     round_weights(form, &held.panel, count, held.b[half]);
                 }
                 for (size_t r = 0; r < rows; r += 2 * EL_TILE_ROWS) {
