@@ -16,6 +16,7 @@
 #include "edgellm/gguf.h"
 #include "edgellm/model.h"
 #include "edgellm/pool.h"
+#include "whole_file.h"
 
 static atomic_long requests, live, fail_at;
 
@@ -70,37 +71,6 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
     return refused() ? 11 : __real_pthread_create(thread, attr, run, arg);
 }
 
-typedef struct file {
-    uint8_t *bytes;
-    uint64_t size;
-} file;
-
-static size_t read_at(void *context, uint64_t offset, void *dst, size_t n)
-{
-    const file *f = (const file *)context;
-    if (offset > f->size || n > f->size - offset) return 0;
-    memcpy(dst, f->bytes + offset, n);
-    return n;
-}
-
-static int load(file *out, const char *path)
-{
-    FILE *stream = fopen(path, "rb");
-    if (stream == NULL || fseek(stream, 0, SEEK_END) != 0) return -1;
-    out->size = (uint64_t)ftell(stream);
-    out->bytes = __real_malloc(out->size + 1);
-    rewind(stream);
-    const size_t got = fread(out->bytes, 1, out->size, stream);
-    return fclose(stream) == 0 && got == out->size ? 0 : -1;
-}
-
-static void *zeroed(uint64_t bytes)
-{
-    void *memory = __real_aligned_alloc(64, (bytes + 63) / 64 * 64);
-    if (memory != NULL) memset(memory, 0, bytes);
-    return memory;
-}
-
 typedef struct job {
     const int32_t *ids;
     size_t n;
@@ -134,7 +104,7 @@ static el_status evaluate(el_session *session, job *j, float *logits, size_t voc
     return st;
 }
 
-static el_status run(const file *f, job *j, el_error *err)
+static el_status run(const whole_file *f, job *j, el_error *err)
 {
     el_gguf *gguf = NULL;
     el_pool *pool = NULL;
@@ -142,7 +112,7 @@ static el_status run(const file *f, job *j, el_error *err)
     el_session *session = NULL;
     void *weights = NULL, *cache = NULL;
     float *logits = NULL;
-    const el_source source = {read_at, (void *)(uintptr_t)f};
+    const el_source source = {whole_file_read, (void *)(uintptr_t)f};
     el_plan plan;
     el_config config;
     const size_t planned = j->threads > 0 ? j->threads : 1;
@@ -156,9 +126,9 @@ static el_status run(const file *f, job *j, el_error *err)
     if (st == EL_OK && j->threads > 0) st = el_pool_new(&pool, j->threads, err);
     if (st != EL_OK) goto done;
 
-    weights = zeroed(el_plan_model_bytes(&plan));
-    cache = zeroed(el_plan_session_bytes(&plan));
-    logits = zeroed(config.vocab * sizeof *logits);
+    weights = zeroed(__real_aligned_alloc, el_plan_model_bytes(&plan));
+    cache = zeroed(__real_aligned_alloc, el_plan_session_bytes(&plan));
+    logits = zeroed(__real_aligned_alloc, config.vocab * sizeof *logits);
     st = el_model_init(&model, gguf, &source, isa, j->n, pool, weights, el_plan_model_bytes(&plan), err);
     if (st == EL_OK) {
         st = el_session_init(&session, model, j->n, EL_KV_F16, cache, el_plan_session_bytes(&plan), err);
@@ -176,8 +146,8 @@ done:
 
 int main(int argc, char **argv)
 {
-    file f = {0};
-    if (argc < 7 || load(&f, argv[1]) != 0) return 2;
+    whole_file f = {0};
+    if (argc < 7 || whole_file_load(&f, argv[1], __real_aligned_alloc) != 0) return 2;
     int32_t ids[512];
     job j = {ids, 0, (size_t)atol(argv[5]), (size_t)atol(argv[2]), argv[3], 0};
     for (int i = 6; i < argc && j.n < 512; i++) {

@@ -15,19 +15,15 @@
 #include "edgellm/gguf.h"
 #include "edgellm/model.h"
 #include "edgellm/pool.h"
+#include "whole_file.h"
 
 enum { MOST_TOKENS = 512 };
 enum { AT_ONCE, ONE_BY_ONE, IN_CHUNKS, IN_BATCH, F32_CACHE, MODES };
 static const char *const mode_names[MODES] = {"at once", "one by one", "in chunks", "in a batch",
                                               "f32 cache"};
 
-typedef struct file {
-    uint8_t *bytes;  ///< 64-byte aligned
-    uint64_t size;
-} file;
-
 typedef struct subject {
-    const file *f;
+    const whole_file *f;
     el_gguf *gguf;  ///< NULL for an image
     el_edge edge;
     el_config config;
@@ -36,32 +32,6 @@ typedef struct subject {
     int32_t ids[MOST_TOKENS];
     el_error err;
 } subject;
-
-static size_t read_at(void *context, uint64_t offset, void *dst, size_t n)
-{
-    const file *f = (const file *)context;
-    if (offset > f->size || n > f->size - offset) return 0;
-    memcpy(dst, f->bytes + offset, n);
-    return n;
-}
-
-static void *zeroed(uint64_t bytes)
-{
-    void *memory = bytes <= SIZE_MAX - 64 ? aligned_alloc(64, ((size_t)bytes + 63) / 64 * 64) : NULL;
-    if (memory != NULL) memset(memory, 0, (size_t)bytes);
-    return memory;
-}
-
-static int load(file *out, const char *path)
-{
-    FILE *stream = fopen(path, "rb");
-    if (stream == NULL || fseek(stream, 0, SEEK_END) != 0) return -1;
-    out->size = (uint64_t)ftell(stream);
-    out->bytes = zeroed(out->size + 1);
-    rewind(stream);
-    const size_t got = out->bytes != NULL ? fread(out->bytes, 1, (size_t)out->size, stream) : 0;
-    return fclose(stream) == 0 && got == out->size ? 0 : -1;
-}
 
 static uint64_t hash_logits(const float *logits, size_t n)
 {
@@ -83,7 +53,7 @@ static el_status plan_of(subject *s, el_kv_type kv, el_plan *plan)
 
 static el_status make_model(subject *s, el_model **model, void *memory, uint64_t bytes)
 {
-    const el_source source = {read_at, (void *)(uintptr_t)s->f};
+    const el_source source = {whole_file_read, (void *)(uintptr_t)s->f};
     if (s->gguf == NULL) {
         return el_model_from_edge(model, &s->edge, s->isa, s->n + 4, s->pool, memory, bytes, &s->err);
     }
@@ -106,7 +76,7 @@ static el_status in_chunks(subject *s, el_session *session, size_t first, size_t
 /// Beside another session, which reads other tokens at another pace.
 static el_status in_batch(subject *s, el_model *model, el_session *session, el_session *other, float *logits)
 {
-    float *both = zeroed(2 * s->config.vocab * sizeof *both);
+    float *both = zeroed(aligned_alloc, 2 * s->config.vocab * sizeof *both);
     el_status st = both != NULL ? EL_OK : EL_ERR_NOMEM;
     for (size_t i = 0; i < s->n && st == EL_OK; i++) {
         const el_segment segments[] = {
@@ -134,9 +104,9 @@ static el_status evaluate(subject *s, int mode, uint64_t *hash)
     el_status st = plan_of(s, kv, &plan);
     if (st != EL_OK) return st;
     const uint64_t session_bytes = el_plan_session_bytes(&plan);
-    memory = zeroed(el_plan_model_bytes(&plan));
-    for (int i = 0; i < 2; i++) cache[i] = zeroed(session_bytes);
-    logits = zeroed((uint64_t)s->n * s->config.vocab * sizeof *logits);
+    memory = zeroed(aligned_alloc, el_plan_model_bytes(&plan));
+    for (int i = 0; i < 2; i++) cache[i] = zeroed(aligned_alloc, session_bytes);
+    logits = zeroed(aligned_alloc, (uint64_t)s->n * s->config.vocab * sizeof *logits);
     if (memory == NULL || cache[0] == NULL || cache[1] == NULL || logits == NULL) st = EL_ERR_NOMEM;
     if (st == EL_OK) st = make_model(s, &model, memory, el_plan_model_bytes(&plan));
     if (st == EL_OK) st = el_session_init(&session, model, s->n, kv, cache[0], session_bytes, &s->err);
@@ -196,11 +166,11 @@ static int agree(subject *s, const char *path, uint64_t *hash, bool *have)
 static int check(const char *path, size_t tokens)
 {
     static subject s;
-    file f = {0};
+    whole_file f = {0};
     uint64_t more = 0, hash = 0;
     bool have = false;
     char isas[128] = "";
-    if (load(&f, path) != 0) return 1;
+    if (whole_file_load(&f, path, aligned_alloc) != 0) return 1;
     s = (subject){.f = &f, .n = tokens};
 
     el_status st;

@@ -27,6 +27,7 @@
 #include "edgellm/gguf.h"
 #include "edgellm/model.h"
 #include "edgellm/pool.h"
+#include "whole_file.h"
 
 enum { STEPS = 100, WARM = 10, NO_FILTER = 77 };
 
@@ -117,37 +118,6 @@ static int forbid(bool waits)
     return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program);
 }
 
-typedef struct file {
-    uint8_t *bytes;
-    uint64_t size;
-} file;
-
-static size_t read_at(void *context, uint64_t offset, void *dst, size_t n)
-{
-    const file *f = (const file *)context;
-    if (offset > f->size || n > f->size - offset) return 0;
-    memcpy(dst, f->bytes + offset, n);
-    return n;
-}
-
-static int load(file *out, const char *path)
-{
-    FILE *stream = fopen(path, "rb");
-    if (stream == NULL || fseek(stream, 0, SEEK_END) != 0) return -1;
-    out->size = (uint64_t)ftell(stream);
-    out->bytes = malloc(out->size + 1);
-    rewind(stream);
-    const size_t got = fread(out->bytes, 1, out->size, stream);
-    return fclose(stream) == 0 && got == out->size ? 0 : -1;
-}
-
-static void *zeroed(uint64_t bytes)
-{
-    void *memory = aligned_alloc(64, (bytes + 63) / 64 * 64);
-    if (memory != NULL) memset(memory, 0, bytes);
-    return memory;
-}
-
 typedef struct engine {
     el_pool *pool;
     el_model *model;
@@ -155,9 +125,9 @@ typedef struct engine {
     float *logits;
 } engine;
 
-static el_status start(engine *e, const file *f, size_t threads, el_error *err)
+static el_status start(engine *e, const whole_file *f, size_t threads, el_error *err)
 {
-    const el_source source = {read_at, (void *)(uintptr_t)f};
+    const el_source source = {whole_file_read, (void *)(uintptr_t)f};
     el_gguf *gguf = NULL;
     el_plan plan;
     uint64_t more = 0;
@@ -166,12 +136,14 @@ static el_status start(engine *e, const file *f, size_t threads, el_error *err)
     if (st == EL_OK) st = el_pool_new(&e->pool, threads, err);
     if (st != EL_OK) return st;
     const uint64_t bytes = el_plan_model_bytes(&plan), each = el_plan_session_bytes(&plan);
-    st = el_model_init(&e->model, gguf, &source, el_isa_best(el_cpu_features()), 32, e->pool, zeroed(bytes),
-                       bytes, err);
+    st = el_model_init(&e->model, gguf, &source, el_isa_best(el_cpu_features()), 32, e->pool,
+                       zeroed(aligned_alloc, bytes), bytes, err);
     for (int i = 0; i < 2 && st == EL_OK; i++) {
-        st = el_session_init(&e->session[i], e->model, 256, EL_KV_F16, zeroed(each), each, err);
+        st =
+            el_session_init(&e->session[i], e->model, 256, EL_KV_F16, zeroed(aligned_alloc, each), each, err);
     }
-    if (st == EL_OK) e->logits = zeroed(2 * (uint64_t)el_model_config(e->model)->vocab * sizeof(float));
+    if (st == EL_OK)
+        e->logits = zeroed(aligned_alloc, 2 * (uint64_t)el_model_config(e->model)->vocab * sizeof(float));
     return st;
 }
 
@@ -185,10 +157,10 @@ static el_status step(engine *e, int i, bool both, el_error *err)
 
 static int child(const char *path, size_t threads, const char *slip)
 {
-    file f = {0};
+    whole_file f = {0};
     engine e = {0};
     el_error err = {{0}};
-    if (load(&f, path) != 0) return 2;
+    if (whole_file_load(&f, path, aligned_alloc) != 0) return 2;
     el_status st = start(&e, &f, threads, &err);
     for (int i = 0; i < WARM && st == EL_OK; i++) st = step(&e, i, i % 2 == 1, &err);
     if (st != EL_OK) return 3;

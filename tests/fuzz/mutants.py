@@ -7,27 +7,22 @@ read or refused with one of the stated exceptions; a crash, a hang or another ex
 and the mutant stays in FOLDER.
 """
 
-import faulthandler
-import os
 import random
-import resource
 import struct
 import sys
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from feeding import feed
 from helpers import tiny_model
 
 import edgellm
 from edgellm import _core
 
 REFUSALS = (_core.FormatError, ValueError, OSError)
-HANG_S = 30
 CONVERT_EVERY = 10
-ADDRESS_SPACE_BYTES = 3 << 30
 EXTREMES = (
     0,
     1,
@@ -235,28 +230,12 @@ def try_to_convert(path: Path) -> None:
     assert not list(path.parent.glob("*.part"))
 
 
-def main(folder: Path, seed: int, first: int, count: int) -> None:
-    if "EDGELLM_SANITIZED" not in os.environ:  # a sanitizer reserves terabytes of addresses
-        resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE_BYTES, ADDRESS_SPACE_BYTES))
-    seeds = seedlings(folder)
-    outcomes: Counter[str] = Counter()
-    for number in range(first, first + count):
-        name, raw = mutant(seeds, seed, number)
-        path = folder / f"mutant-{seed}-{number}-{name}.gguf"
-        path.write_bytes(raw)
-        faulthandler.dump_traceback_later(HANG_S, exit=True)
-        try:
-            outcomes[try_everything(path)] += 1
-            if number % CONVERT_EVERY == 0:
-                try_to_convert(path)
-        except BaseException:
-            print(f"mutant {number} of seed {seed} ({name})", file=sys.stderr)
-            raise
-        path.unlink()
-    faulthandler.cancel_dump_traceback_later()
-    print(*(f"{outcome}={outcomes[outcome]}" for outcome in ("refused", "header", "model")))
+def attempt(path: Path, number: int) -> str:
+    outcome = try_everything(path)
+    if number % CONVERT_EVERY == 0:
+        try_to_convert(path)
+    return outcome
 
 
 if __name__ == "__main__":
-    faulthandler.enable()
-    main(Path(sys.argv[1]), *map(int, sys.argv[2:5]))
+    feed("gguf", seedlings, mutant, attempt, ("refused", "header", "model"))

@@ -5,19 +5,16 @@
 As mutants.py: each mutant is used or refused; a crash, a hang or another exception ends the program.
 """
 
-import faulthandler
-import os
 import random
-import resource
 import struct
 import sys
-from collections import Counter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from feeding import feed
 from helpers import tiny_model
-from mutants import ADDRESS_SPACE_BYTES, EXTREMES, HANG_S, REFUSALS, some_number
+from mutants import EXTREMES, REFUSALS, some_number
 
 import edgellm
 from edgellm import _core
@@ -143,26 +140,9 @@ def try_everything(path: Path, resident: bool) -> str:
     return "model"
 
 
-def main(folder: Path, seed: int, first: int, count: int) -> None:
-    if "EDGELLM_SANITIZED" not in os.environ:  # a sanitizer reserves terabytes of addresses
-        resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE_BYTES, ADDRESS_SPACE_BYTES))
-    seeds = seedlings(folder)
-    outcomes: Counter[str] = Counter()
-    for number in range(first, first + count):
-        name, raw = mutant(seeds, seed, number)
-        path = folder / f"mutant-{seed}-{number}-{name}.edge"
-        path.write_bytes(raw)
-        faulthandler.dump_traceback_later(HANG_S, exit=True)
-        try:
-            outcomes[try_everything(path, number % 2 == 0)] += 1
-        except BaseException:
-            print(f"mutant {number} of seed {seed} ({name})", file=sys.stderr)
-            raise
-        path.unlink()
-    faulthandler.cancel_dump_traceback_later()
-    print(*(f"{outcome}={outcomes[outcome]}" for outcome in ("refused", "model")))
+def attempt(path: Path, number: int) -> str:
+    return try_everything(path, resident=number % 2 == 0)
 
 
 if __name__ == "__main__":
-    faulthandler.enable()
-    main(Path(sys.argv[1]), *map(int, sys.argv[2:5]))
+    feed("edge", seedlings, mutant, attempt, ("refused", "model"))
