@@ -10,14 +10,16 @@ control tokens, never those inside a message.
 from __future__ import annotations
 
 import datetime
+import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from edgellm._chatml import ChatML, recognise
 from edgellm._core import Tokenizer
+from edgellm._tool_forms import form_of, prepare
 
-__all__ = ["ROLES", "Message", "Segment", "encode_chat", "render_chat", "render_segments"]
+__all__ = ["ROLES", "Message", "Segment", "checked", "encode_chat", "render_chat", "render_segments"]
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
@@ -33,34 +35,89 @@ class Segment(NamedTuple):
     is_control: bool
 
 
-def _check_text(text: str, where: str) -> None:
+def _text(content: object, where: str) -> str:
+    """The content of a message: a str, or the joined texts of a list of parts."""
+    if isinstance(content, list | tuple):
+        for i, part in enumerate(content):
+            kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
+            if kind != "text" or not isinstance(part.get("text"), str):
+                raise ValueError(f"{where}: content[{i}] is no part of text: {str(kind)[:40]!r}")
+        content = "".join(part["text"] for part in content)
+    if not isinstance(content, str):
+        raise ValueError(f"{where}: content must be a str, got {type(content).__name__}")
     try:
-        text.encode("utf-8")
+        content.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise ValueError(f"{where} holds a lone surrogate at index {error.start}") from None
+        raise ValueError(f"{where}: content holds a lone surrogate at index {error.start}") from None
+    return content
 
 
-def _check(messages: Sequence[Message]) -> None:
-    """Raise ValueError or TypeError that names the first thing wrong with `messages`."""
+def _calls(calls: object, where: str) -> list[dict[str, Any]]:
+    """The calls of an assistant's message; arguments become JSON in a str."""
+    if not isinstance(calls, list | tuple):
+        raise ValueError(f"{where} must be a list, got {type(calls).__name__}")
+    out = []
+    for i, call in enumerate(calls):
+        function = call.get("function") if isinstance(call, Mapping) else None
+        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+            raise ValueError(f"{where}[{i}] must be a dict with a 'function' that has a 'name'")
+        arguments = function.get("arguments", "{}")
+        try:
+            if not isinstance(arguments, str):
+                arguments = json.dumps(arguments, ensure_ascii=False)
+            json.loads(arguments)
+            json.dumps([function["name"], arguments], ensure_ascii=False).encode("utf-8")
+        except (ValueError, TypeError, RecursionError):
+            raise ValueError(f"{where}[{i}].function.arguments is no JSON") from None
+        number = call.get("id", "")
+        if not isinstance(number, str):
+            raise ValueError(f"{where}[{i}].id must be a str, got {type(number).__name__}")
+        out.append({"id": number, "type": "function", "function": {**function, "arguments": arguments}})
+    return out
+
+
+def checked(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """The messages with every content a str and calls in one form.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the first thing that is wrong.
+    """
     if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Sequence):
         raise TypeError(f"messages must be a list of dicts, got {type(messages).__name__}")
     if not messages:
         raise ValueError("messages is empty")
+    out = []
+    known: set[str] = set()
     for i, message in enumerate(messages):
         where = f"messages[{i}]"
         if not isinstance(message, Mapping):
             raise ValueError(
                 f"{where} must be a dict with 'role' and 'content', got {type(message).__name__}"
             )
-        for key in ("role", "content"):
-            if key not in message:
-                raise ValueError(f"{where} has no {key!r}")
-            if not isinstance(message[key], str):
-                kind = type(message[key]).__name__
-                raise ValueError(f"{where}: {key} must be a str, got {kind}")
+        if "role" not in message:
+            raise ValueError(f"{where} has no 'role'")
+        if not isinstance(message["role"], str):
+            raise ValueError(f"{where}: role must be a str, got {type(message['role']).__name__}")
         if message["role"] not in ROLES:
             raise ValueError(f"{where}: role {message['role']!r} is none of {', '.join(ROLES)}")
-        _check_text(message["content"], f"{where}: content")
+        clean = dict(message)
+        calls = clean.pop("tool_calls", None)
+        if calls:
+            if message["role"] != "assistant":
+                raise ValueError(f"{where}: only the role 'assistant' has tool_calls")
+            clean["tool_calls"] = _calls(calls, f"{where}.tool_calls")
+            known |= {call["id"] for call in clean["tool_calls"]}
+        elif "content" not in message:
+            raise ValueError(f"{where} has no 'content'")
+        answers = clean.get("tool_call_id")
+        if answers is not None and answers not in known:
+            raise ValueError(f"{where}: no earlier call has the id {str(answers)[:80]!r}")
+        silent = calls and clean.get("content") is None
+        clean["content"] = "" if silent else _text(clean["content"], where)
+        out.append(clean)
+    return out
 
 
 def _chatml_segments(form: ChatML, messages: Sequence[Message], prompt: bool) -> Iterator[Segment]:
@@ -168,13 +225,15 @@ def render_segments(
     template : str or None
         The model's chat template (`tokenizer.chat_template` of a GGUF); None stands for plain ChatML.
     messages : list of dict
-        Each with a `role` of `ROLES` and a `content` str; a jinja2 template sees other keys too.
+        Each with a `role` of `ROLES` and a `content`: a str, or a list of ``{"type": "text", "text": str}``.
+        An assistant's may have `tool_calls` in OpenAI's form instead, a tool's a `tool_call_id`. A jinja2
+        template sees other keys too.
     add_generation_prompt : bool
         End with the header of an answer.
     bos, eos : str
         What a template sees as `bos_token` and `eos_token`.
     tools : list of dict, optional
-        For templates that show tools.
+        In OpenAI's form; a template that has no place for them gets them in the system message.
     today : datetime.date, optional
         The date that a template may show. Without it `strftime_now` is undefined and templates show none, so
         that the same conversation gives the same ids every day.
@@ -190,8 +249,8 @@ def render_segments(
     Raises
     ------
     ValueError
-        If a message is malformed (the message says which and how), the template refuses the messages, the
-        template has no place for `tools`, or as `control_texts` says.
+        If a message is malformed (the error says which and how), the template refuses the messages, or as
+        `control_texts` says.
     TypeError
         If `messages` is no list.
     FormatError
@@ -205,11 +264,10 @@ def render_segments(
     [Segment(text='<|im_start|>user\\n', is_control=True), Segment(text='Hi', is_control=False),
      Segment(text='<|im_end|>\\n', is_control=True)]
     """
-    _check(messages)
     form = ChatML(None, True) if template is None else recognise(template)
+    default = None if form is None else form.default_system
+    messages, tools = prepare(form_of(template), checked(messages), tools, default)
     if form is not None:
-        if tools:
-            raise ValueError("tools: this model's chat template has no place for them")
         return _merged(_chatml_segments(form, messages, add_generation_prompt))
     options = {
         "add_generation_prompt": add_generation_prompt,

@@ -179,11 +179,6 @@ def test_malformed_message_is_named(messages, error, text):
         render_chat(SMOLLM2, messages)
 
 
-def test_tools_without_a_place_are_an_error():
-    with pytest.raises(ValueError, match="tools"):
-        render_segments(SMOLLM2, [{"role": "user", "content": "a"}], tools=[{"name": "lamp"}])
-
-
 def test_segments_alternate():
     segments = render_segments(None, [{"role": "user", "content": ""}, {"role": "user", "content": "x"}])
     assert segments == [

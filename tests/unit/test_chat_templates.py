@@ -38,8 +38,12 @@ def test_llama_3_form_renders_as_published():
         ),
         ("{% for m in messages %}{% if loop.last %}{% break %}{% endif %}{{ m.role[0] }}{% endfor %}", "ua"),
         ("{% for m in messages if m.role == 'user' %}{{ loop.index }}{% else %}none{% endfor %}", "12"),
-        ("{{ tools | tojson }}", '[{"name": "lämp", "on": true}]'),
-        ("{{ tools[0] | tojson(indent=1) }}", '{\n "name": "lämp",\n "on": true\n}'),
+        ("{{ tools | tojson }}{# <tool_call> #}", '[{"type": "function", "function": {"name": "lamp"}}]'),
+        (
+            "{{ tools[0].function | tojson(indent=1) }}{# <tool_call> #}",
+            '{\n "name": "lamp"\n}',
+        ),
+        ("{{ {'lämp': true} | tojson }}", '{"lämp": true}'),
         ("{{ messages | map(attribute='role') | join('|') }}", "user|assistant|user"),
         ("{{ messages | selectattr('role', 'equalto', 'assistant') | list | length }}", "1"),
         ("{% macro f(x) %}<{{ x }}>{% endmacro %}{{ f('a') }}{{ f(3) }}", "<a><3>"),
@@ -54,7 +58,8 @@ def test_llama_3_form_renders_as_published():
     ],
 )
 def test_what_chat_templates_use_works(template, wanted):
-    assert render_chat(template, TALK, tools=[{"name": "lämp", "on": True}]) == wanted
+    tools = [{"type": "function", "function": {"name": "lamp"}}] if "<tool_call>" in template else None
+    assert render_chat(template, TALK, tools=tools) == wanted
 
 
 def test_date_is_shown_where_given():
