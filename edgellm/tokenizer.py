@@ -1,31 +1,65 @@
 """Text to token ids and back: the tokenizer of a model, and text out of ids that arrive one by one.
 
-A model's tokenizer is `model.tokenizer`; it is made in C from the vocabulary of the model file. The pieces
-inside which byte-level BPE may merge depend on the pre-tokenizer that the file names: "smollm" (and
-"starcoder"), "gpt-2", "llama-bpe" ("llama3"), "qwen2" ("deepseek-r1-qwen") and "default" are known. Ids are
-those of the `tokenizers` package for the same merges. Three things to know:
+A model's tokenizer is `model.tokenizer`, made in C from the vocabulary of the model file as docs/text.md
+describes: byte-level BPE or SentencePiece. Ids are those of the `tokenizers` package for the same
+vocabulary. Four things to know:
 
 - a lone surrogate in a `str` is a `UnicodeEncodeError`, because it has no UTF-8;
-- bytes for which the vocabulary has no token are dropped (SmolLM2 lacks six control characters and what no
-  valid UTF-8 holds), as the package does;
-- no Unicode normalisation is applied, as in llama.cpp.
+- bytes for which a byte-level vocabulary has no token are dropped (SmolLM2 lacks six control characters and
+  what no valid UTF-8 holds), as the package does;
+- no Unicode normalisation is applied to BPE, as in llama.cpp;
+- SentencePiece may put a space in front of a text (`add_space_prefix`), which `decode` takes away again. Ids
+  that go on from other ids, such as an answer to a prompt, are decoded with ``at_start=False``.
 """
 
 from __future__ import annotations
 
 import codecs
+import os
+from pathlib import Path
 
+from edgellm import _core, gguf
 from edgellm._core import Tokenizer
 
 _SPECIAL_TYPES = (2, 3)  # unknown and control, which `decode` skips too
 
-__all__ = ["StreamDecoder", "Tokenizer"]
+__all__ = ["StreamDecoder", "Tokenizer", "load"]
+
+
+def load(path: str | os.PathLike[str]) -> Tokenizer:
+    """The tokenizer of a GGUF file, without its weights.
+
+    Parameters
+    ----------
+    path : path-like
+        A GGUF file of any architecture; one that holds nothing but a vocabulary will do.
+
+    Raises
+    ------
+    FormatError
+        If the file is malformed, or its tokenizer is of a kind that is not supported; the message names it.
+    OSError
+        If the file cannot be read.
+
+    Examples
+    --------
+    >>> tokenizer = load("model.gguf")  # doctest: +SKIP
+    >>> tokenizer.decode(tokenizer.encode("Hello"))  # doctest: +SKIP
+    'Hello'
+    """
+    gguf.check_regular(path)
+    with open(path, "rb", buffering=0) as file:
+        header = gguf.read_open(file.fileno(), os.fspath(path))
+        head_bytes = min(header.data_offset, header.file_bytes)
+        raw = gguf.read_exactly(file.fileno(), 0, head_bytes, os.fspath(path))
+    return _core.gguf_tokenizer(raw, header.file_bytes, Path(path).name)
 
 
 class StreamDecoder:
     """Turn ids into text as they come, holding back bytes until their character is whole.
 
-    The concatenation of all answers of `push` and of one `finish` equals `tokenizer.decode(ids)`.
+    The concatenation of all answers of `push` and of one `finish` equals `tokenizer.decode(ids)` with
+    the same options.
 
     Parameters
     ----------
@@ -33,6 +67,9 @@ class StreamDecoder:
         Whose ids these are.
     skip_special : bool
         Leave control tokens out of the text.
+    at_start : bool
+        The ids begin a text, so that the space is taken away which `encode` may have put in front. False for
+        ids that go on from others.
 
     Examples
     --------
@@ -44,9 +81,11 @@ class StreamDecoder:
     ('', '\\ufffd')
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, skip_special: bool = False) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, skip_special: bool = False, at_start: bool = True) -> None:
         self._tokenizer = tokenizer
         self._skip_special = skip_special
+        self._strips = at_start and tokenizer.add_space_prefix
+        self._strip = self._strips
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, token_id: int) -> str:
@@ -59,10 +98,15 @@ class StreamDecoder:
         """
         if self._skip_special and self._tokenizer.token_type(token_id) in _SPECIAL_TYPES:
             return ""
-        return self._utf8.decode(self._tokenizer.token_bytes(token_id))
+        data = self._tokenizer.token_bytes(token_id)
+        if self._strip and data:
+            self._strip = False
+            data = data.removeprefix(b" ")
+        return self._utf8.decode(data)
 
     def finish(self) -> str:
         """What is left: nothing, or U+FFFD for a character that was cut. Ready for a new text afterwards."""
         rest = self._utf8.decode(b"", final=True)
         self._utf8.reset()
+        self._strip = self._strips
         return rest

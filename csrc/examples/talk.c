@@ -12,6 +12,8 @@ typedef struct places {
     el_plan plan;
     uint64_t session, logits, ids, scratch, workspace, end;  ///< offsets; the model is at 0
     size_t max_ids, scratch_bytes;
+    el_tokenizer_place tokenizer;
+    const el_tokenizer *tok;
 } places;
 
 static uint64_t aligned(uint64_t bytes) { return (bytes + 63) / 64 * 64; }
@@ -24,11 +26,13 @@ static size_t context_of(const el_edge *edge, const talk_options *o)
 static el_status place(places *p, const el_edge *edge, const talk_options *o, el_error *err)
 {
     const size_t threads = el_pool_threads(o->pool), prompt = strlen(o->prompt);
-    const el_status st =
-        el_edge_plan(&p->plan, edge, context_of(edge, o), EL_KV_F16, o->micro_batch, threads, err);
+    el_status st = el_edge_tokenizer(&p->tok, edge, &p->tokenizer, err);
     if (st != EL_OK) return st;
-    p->max_ids = prompt + sizeof chat_head + sizeof chat_tail;  // a token is at least a byte
-    p->scratch_bytes = el_tokenizer_scratch_bytes(prompt + sizeof chat_tail);
+    st = el_edge_plan(&p->plan, edge, context_of(edge, o), EL_KV_F16, o->micro_batch, threads, err);
+    if (st != EL_OK) return st;
+    p->max_ids = el_tokenizer_max_ids(p->tok, prompt) + el_tokenizer_max_ids(p->tok, sizeof chat_head) +
+                 el_tokenizer_max_ids(p->tok, sizeof chat_tail);
+    p->scratch_bytes = el_tokenizer_scratch_bytes(p->tok, prompt + sizeof chat_tail);
     p->session = aligned(el_plan_model_bytes(&p->plan));
     p->logits = p->session + aligned(el_plan_session_bytes(&p->plan));
     p->ids = p->logits + aligned((uint64_t)edge->config.vocab * sizeof(float));
@@ -130,7 +134,6 @@ el_status talk(const el_edge *edge, const talk_options *o, void *memory, uint64_
                void *to, talk_result *result, el_error *err)
 {
     places p;
-    el_tokenizer_place tokenizer;
     el_model *model = NULL;
     uint8_t *base = memory;
     *result = (talk_result){.hash = UINT64_C(0xcbf29ce484222325)};
@@ -145,6 +148,7 @@ el_status talk(const el_edge *edge, const talk_options *o, void *memory, uint64_
     memset(base, 0, (size_t)p.end);  // the engine asks for zeros
     turn t = {
         .options = o,
+        .tok = p.tok,
         .logits = (float *)(void *)(base + p.logits),
         .vocab = edge->config.vocab,
         .ids = (int32_t *)(void *)(base + p.ids),
@@ -153,8 +157,7 @@ el_status talk(const el_edge *edge, const talk_options *o, void *memory, uint64_
         .workspace = base + p.workspace,
         .scratch_bytes = p.scratch_bytes,
     };
-    st = el_edge_tokenizer(&t.tok, edge, &tokenizer, err);
-    if (st == EL_OK) st = encode_prompt(&t, err);
+    st = encode_prompt(&t, err);
     if (st == EL_OK) {
         st = el_model_from_edge(&model, edge, o->isa, o->micro_batch, o->pool, base, p.session, err);
     }

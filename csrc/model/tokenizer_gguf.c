@@ -60,6 +60,31 @@ static el_status read_types(const el_gguf *g, size_t n_tokens, int32_t **out, el
     return EL_OK;
 }
 
+/// Scores as float; a few files have them as int32.
+static el_status read_scores(const el_gguf *g, size_t n_tokens, float **out, el_error *err)
+{
+    static const char key[] = "tokenizer.ggml.scores";
+    const el_gguf_kv *kv = el_gguf_find(g, key);
+    *out = NULL;
+    if (kv == NULL || n_tokens == 0) return EL_OK;
+    if (kv->type != EL_GGUF_ARRAY || (kv->element != EL_GGUF_F32 && kv->element != EL_GGUF_I32))
+        return el_fail(err, EL_ERR_FORMAT, "%s is not an array of float32", key);
+    if (kv->count != n_tokens) {
+        return el_fail(err, EL_ERR_FORMAT, "%s has %llu entries for %zu tokens", key,
+                       (unsigned long long)kv->count, n_tokens);
+    }
+    float *scores = malloc(n_tokens * sizeof *scores);
+    if (scores == NULL) return el_fail(err, EL_ERR_NOMEM, "%s: no memory", key);
+    for (size_t i = 0; i < n_tokens; i++) {
+        int32_t whole;
+        memcpy(&scores[i], kv->value + 4 * i, 4);
+        memcpy(&whole, kv->value + 4 * i, 4);
+        if (kv->element == EL_GGUF_I32) scores[i] = (float)whole;
+    }
+    *out = scores;
+    return EL_OK;
+}
+
 static el_status read_id(const el_gguf *g, const char *key, size_t n_tokens, int32_t *out, el_error *err)
 {
     *out = -1;
@@ -104,6 +129,25 @@ static el_status read_ids(const el_gguf *g, el_vocab_source *src, el_error *err)
     if (st == EL_OK) st = read_id(g, "tokenizer.ggml.padding_token_id", src->n_tokens, &src->pad, err);
     if (st == EL_OK) st = read_flag(g, "tokenizer.ggml.add_bos_token", &src->add_bos, err);
     if (st == EL_OK) st = read_flag(g, "tokenizer.ggml.add_eos_token", &src->add_eos, err);
+    if (st == EL_OK) st = read_flag(g, "tokenizer.ggml.add_space_prefix", &src->add_space_prefix, err);
+    return st;
+}
+
+static bool equals(el_view text, const char *other)
+{
+    return text.size == strlen(other) && memcmp(text.data, other, text.size) == 0;
+}
+
+/// What a SentencePiece file leaves unsaid: the ids that its trainer gives, and how Phi-3 spells its turns.
+static el_status read_habits(const el_gguf *g, el_vocab_source *src, el_error *err)
+{
+    el_view architecture;
+    if (!equals(src->model, "llama")) return EL_OK;
+    if (el_gguf_find(g, "tokenizer.ggml.unknown_token_id") == NULL && src->n_tokens > 0) src->unk = 0;
+    if (el_gguf_find(g, "tokenizer.ggml.bos_token_id") == NULL && src->n_tokens > 1) src->bos = 1;
+    if (el_gguf_find(g, "tokenizer.ggml.eos_token_id") == NULL && src->n_tokens > 2) src->eos = 2;
+    const el_status st = read_text(g, "general.architecture", &architecture, err);
+    src->strip_after_special = equals(architecture, "phi3");
     return st;
 }
 
@@ -112,6 +156,7 @@ el_status el_tokenizer_from_gguf(el_tokenizer **out, const el_gguf *g, el_error 
     *out = NULL;
     el_view *tokens = NULL, *merges = NULL;
     int32_t *types = NULL;
+    float *scores = NULL;
     el_vocab_source src = {0};
 
     el_status st = read_text(g, "tokenizer.ggml.model", &src.model, err);
@@ -119,17 +164,21 @@ el_status el_tokenizer_from_gguf(el_tokenizer **out, const el_gguf *g, el_error 
     if (st == EL_OK) st = read_strings(g, "tokenizer.ggml.tokens", &tokens, &src.n_tokens, err);
     if (st == EL_OK) st = read_types(g, src.n_tokens, &types, err);
     if (st == EL_OK) st = read_strings(g, "tokenizer.ggml.merges", &merges, &src.n_merges, err);
+    if (st == EL_OK) st = read_scores(g, src.n_tokens, &scores, err);
     if (st == EL_OK) st = read_ids(g, &src, err);
+    if (st == EL_OK) st = read_habits(g, &src, err);
     if (st == EL_OK && src.n_tokens == 0)
         st = el_fail(err, EL_ERR_FORMAT, "tokenizer.ggml.tokens is missing or empty");
     if (st == EL_OK) {
         src.tokens = tokens;
         src.types = types;
+        src.scores = scores;
         src.merges = merges;
         st = el_tokenizer_new(out, &src, err);
     }
     free(tokens);
     free(merges);
     free(types);
+    free(scores);
     return st;
 }

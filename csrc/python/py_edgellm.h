@@ -37,6 +37,7 @@ struct el_tokenizer;
 struct el_edge;
 
 /// A Python Tokenizer that owns `tok` from now on, also on failure (then NULL, with an exception set).
+PyObject *el_py_tokenizer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs);
 PyObject *el_py_tokenizer_wrap(el_pystate *st, struct el_tokenizer *tok);
 
 /// A Python Tokenizer that uses the tables of an image in place; it keeps `owner`, which has the image.

@@ -2,6 +2,7 @@
 #include "py_edgellm.h"
 
 #include "edgellm/gguf.h"
+#include "edgellm/vocab.h"
 
 /// (key, type, element type, count, begin, end): positions in the header bytes.
 static PyObject *entry_tuple(const el_gguf_kv *kv, const uint8_t *bytes)
@@ -88,10 +89,38 @@ done:
     return out;
 }
 
+static PyObject *header_tokenizer(PyObject *module, PyObject *args)
+{
+    PyObject *header = NULL;
+    unsigned long long file_bytes = 0;
+    const char *where = NULL;
+    el_gguf *gguf = NULL;
+    el_tokenizer *tok = NULL;
+    uint64_t more = 0;
+    el_error err = {""};
+    el_status status;
+
+    if (!PyArg_ParseTuple(args, "SKs:gguf_tokenizer", &header, &file_bytes, &where)) return NULL;
+    const uint8_t *bytes = (const uint8_t *)PyBytes_AsString(header);  // immutable, and `args` keeps it
+    const Py_ssize_t size = PyBytes_Size(header);
+    if (bytes == NULL || size < 0) return NULL;
+
+    Py_BEGIN_ALLOW_THREADS
+        status = el_gguf_parse(&gguf, bytes, (size_t)size, file_bytes, &more, &err);
+        if (status == EL_OK) status = el_tokenizer_from_gguf(&tok, gguf, &err);
+        el_gguf_free(gguf);
+    Py_END_ALLOW_THREADS
+
+    el_pystate *st = el_py_state(module);
+    return status == EL_OK ? el_py_tokenizer_wrap(st, tok) : el_py_raise(st, status, &err, where);
+}
+
 static PyMethodDef functions[] = {
     {"gguf_parse", parse_header, METH_VARARGS,
      "gguf_parse(header, file_bytes, where): (version, alignment, data offset, entries, tensors), or an int: "
      "how many bytes of the file to come back with."},
+    {"gguf_tokenizer", header_tokenizer, METH_VARARGS,
+     "gguf_tokenizer(header, file_bytes, where) -> Tokenizer of a whole header"},
     {NULL, NULL, 0, NULL},
 };
 

@@ -71,55 +71,6 @@ done:
     return rc;
 }
 
-/* Views of a sequence of str or bytes. `*items` keeps the texts alive; both are NULL on failure. */
-static el_view *views_of(PyObject *obj, const char *name, PyObject **items, size_t *n)
-{
-    *items = PySequence_Tuple(obj);
-    if (*items == NULL) return NULL;
-    const Py_ssize_t count = PyTuple_Size(*items);
-    el_view *views = PyMem_Malloc((size_t)(count > 0 ? count : 1) * sizeof *views);
-    if (views == NULL) {
-        PyErr_NoMemory();
-        goto fail;
-    }
-    for (Py_ssize_t i = 0; i < count; i++) {
-        PyObject *item = PyTuple_GetItem(*items, i);
-        Py_ssize_t size = 0;
-        if (PyUnicode_Check(item)) {
-            views[i].data = PyUnicode_AsUTF8AndSize(item, &size);
-        } else if (PyBytes_Check(item)) {
-            views[i].data = PyBytes_AsString(item);
-            size = PyBytes_Size(item);
-        } else {
-            PyErr_Format(PyExc_TypeError, "%s[%zd] must be str or bytes", name, i);
-            goto fail;
-        }
-        if (views[i].data == NULL) goto fail;
-        views[i].size = (size_t)size;
-    }
-    *n = (size_t)count;
-    return views;
-
-fail:
-    PyMem_Free(views);
-    Py_CLEAR(*items);
-    return NULL;
-}
-
-/* A list of ints, or None, as int32 types. 0, or -1 with an exception. */
-static int types_of(PyObject *obj, size_t n_tokens, int32_t **types)
-{
-    size_t n = 0;
-    *types = NULL;
-    if (obj == Py_None) return 0;
-    if (el_py_ids(obj, "token_types", 16, types, &n) < 0) return -1;
-    if (n == n_tokens) return 0;
-    PyErr_Format(PyExc_ValueError, "token_types has %zu entries for %zu tokens", n, n_tokens);
-    PyMem_Free(*types);
-    *types = NULL;
-    return -1;
-}
-
 static py_tokenizer *tokenizer_alloc(el_pystate *st)
 {
     PyTypeObject *type = (PyTypeObject *)st->tokenizer_type;
@@ -149,50 +100,6 @@ PyObject *el_py_tokenizer_view(el_pystate *st, const el_edge *edge, PyObject *ow
     }
     self->image = Py_NewRef(owner);
     return (PyObject *)self;
-}
-
-static PyObject *tokenizer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"tokens", "token_types", "merges", "pre",     "bos",   "eos", "unk",
-                            "pad",    "add_bos",     "eot",    "add_eos", "model", NULL};
-    el_pystate *st = (el_pystate *)PyType_GetModuleState(type);
-    PyObject *tokens, *token_types, *merges;
-    PyObject *token_items = NULL, *merge_items = NULL, *self = NULL;
-    const char *pre, *model = "gpt2";
-    Py_ssize_t pre_size, model_size = 4;
-    int32_t *types = NULL;
-    el_view *token_views = NULL, *merge_views = NULL;
-    el_vocab_source source = {.bos = -1, .eos = -1, .eot = -1, .unk = -1, .pad = -1};
-    el_error err = {0};
-    el_tokenizer *tok = NULL;
-
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOs#|iiiipips#:Tokenizer", names, &tokens, &token_types,
-                                     &merges, &pre, &pre_size, &source.bos, &source.eos, &source.unk,
-                                     &source.pad, &source.add_bos, &source.eot, &source.add_eos, &model,
-                                     &model_size)) {
-        return NULL;
-    }
-    token_views = views_of(tokens, "tokens", &token_items, &source.n_tokens);
-    if (token_views == NULL) goto done;
-    merge_views = views_of(merges, "merges", &merge_items, &source.n_merges);
-    if (merge_views == NULL) goto done;
-    if (types_of(token_types, source.n_tokens, &types) < 0) goto done;
-    source.tokens = token_views;
-    source.merges = merge_views;
-    source.types = types;
-    source.pre = (el_view){pre, (size_t)pre_size};
-    source.model = (el_view){model, (size_t)model_size};
-
-    const el_status status = el_tokenizer_new(&tok, &source, &err);
-    self = status == EL_OK ? el_py_tokenizer_wrap(st, tok) : el_py_raise(st, status, &err, "Tokenizer");
-
-done:
-    PyMem_Free(types);
-    PyMem_Free(token_views);
-    PyMem_Free(merge_views);
-    Py_XDECREF(token_items);
-    Py_XDECREF(merge_items);
-    return self;
 }
 
 static void tokenizer_dealloc(PyObject *self)
@@ -254,16 +161,18 @@ static PyObject *tokenizer_encode(PyObject *self, PyObject *args, PyObject *kwar
 
 static PyObject *tokenizer_decode(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"ids", "skip_special", NULL};
+    static char *names[] = {"ids", "skip_special", "at_start", NULL};
     const el_tokenizer *tok = ((py_tokenizer *)self)->tok;
     PyObject *obj, *text = NULL;
-    int skip_special = 0;
+    int skip_special = 0, at_start = 1;
     int32_t *ids = NULL;
     size_t n, total = 0, used = 0;
     char *bytes = NULL;
     el_view token;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|p:decode", names, &obj, &skip_special)) return NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|pp:decode", names, &obj, &skip_special, &at_start)) {
+        return NULL;
+    }
     if (el_py_ids(obj, "ids", info_of(self).n_tokens, &ids, &n) < 0) return NULL;
 
     for (size_t i = 0; i < n; i++) {
@@ -279,12 +188,16 @@ static PyObject *tokenizer_decode(PyObject *self, PyObject *args, PyObject *kwar
         PyErr_NoMemory();
         goto done;
     }
+    int strip = at_start && info_of(self).add_space_prefix;  // what encode has put in front
     for (size_t i = 0; i < n; i++) {
         const int32_t type = el_tokenizer_type(tok, ids[i]);
         if (skip_special && (type == EL_TOKEN_CONTROL || type == EL_TOKEN_UNKNOWN)) continue;
         if (el_tokenizer_token(tok, ids[i], &token, NULL) != EL_OK) continue;
-        memcpy(bytes + used, token.data, token.size);
-        used += token.size;
+        if (token.size == 0) continue;
+        const size_t skip = strip && token.data[0] == ' ';
+        strip = 0;
+        memcpy(bytes + used, token.data + skip, token.size - skip);
+        used += token.size - skip;
     }
     text = PyUnicode_DecodeUTF8(bytes, (Py_ssize_t)used, "replace");
 
@@ -393,11 +306,17 @@ static PyObject *get_add_eos(PyObject *self, void *closure)
     return PyBool_FromLong(info_of(self).add_eos);
 }
 
+static PyObject *get_add_space_prefix(PyObject *self, void *closure)
+{
+    (void)closure;
+    return PyBool_FromLong(info_of(self).add_space_prefix);
+}
+
 static PyMethodDef tokenizer_methods[] = {
     {"encode", (PyCFunction)(void (*)(void))tokenizer_encode, METH_VARARGS | METH_KEYWORDS,
      "encode(text, add_special=False, parse_special=False) -> list[int]"},
     {"decode", (PyCFunction)(void (*)(void))tokenizer_decode, METH_VARARGS | METH_KEYWORDS,
-     "decode(ids, skip_special=False) -> str; bytes that are no UTF-8 become U+FFFD"},
+     "decode(ids, skip_special=False, at_start=True) -> str; bytes that are no UTF-8 become U+FFFD"},
     {"token_bytes", tokenizer_token_bytes, METH_O, "token_bytes(id) -> bytes that the token stands for"},
     {"token_type", tokenizer_token_type, METH_O, "token_type(id) -> int, as GGUF numbers them (3: control)"},
     {NULL, NULL, 0, NULL},
@@ -413,14 +332,15 @@ static PyGetSetDef tokenizer_getset[] = {
     {"pad_id", get_id, NULL, "id of padding, or None", (void *)offsetof(el_tokenizer_info, pad)},
     {"add_bos", get_add_bos, NULL, "whether add_special puts bos_id first", NULL},
     {"add_eos", get_add_eos, NULL, "whether add_special puts eos_id last", NULL},
+    {"add_space_prefix", get_add_space_prefix, NULL, "whether a text is encoded with a space in front", NULL},
     {"special_tokens", get_special_tokens, NULL, "{text: id} of control and unknown tokens", NULL},
     {"end_ids", get_end_ids, NULL, "ids at which generation ends", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyType_Slot tokenizer_slots[] = {
-    {Py_tp_doc, "Byte-level BPE tokenizer; see edgellm.tokenizer."},
-    {Py_tp_new, tokenizer_new},
+    {Py_tp_doc, "Tokenizer of a model file; see edgellm.tokenizer."},
+    {Py_tp_new, el_py_tokenizer_new},
     {Py_tp_dealloc, tokenizer_dealloc},
     {Py_tp_methods, tokenizer_methods},
     {Py_tp_getset, tokenizer_getset},

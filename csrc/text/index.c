@@ -47,18 +47,62 @@ static bool insert(el_text_index *index, size_t id)
     return false;
 }
 
+/// A text by its first bytes, which decide most comparisons without a look at the text.
+typedef struct card {
+    uint64_t head;  // eight bytes, the first one highest, zeros where there are fewer
+    int32_t id;
+} card;
+
+static uint64_t head_of(el_view text)
+{
+    uint64_t head = 0;
+    for (size_t i = 0; i < 8; i++) head = head << 8 | (i < text.size ? (uint8_t)text.data[i] : 0u);
+    return head;
+}
+
+static bool in_order(const el_view *texts, const card *a, const card *b)
+{
+    if (a->head != b->head) return a->head < b->head;
+    return el_vocab_compare(texts[a->id], texts[b->id]) <= 0;
+}
+
+el_status el_text_sort(const el_view *texts, int32_t *ids, size_t n)
+{
+    if (n > SIZE_MAX / (2 * sizeof(card))) return EL_ERR_NOMEM;
+    card *const cards = malloc((n > 0 ? n : 1) * 2 * sizeof *cards);
+    if (cards == NULL) return EL_ERR_NOMEM;
+    card *from = cards, *to = cards + n;
+    for (size_t i = 0; i < n; i++) from[i] = (card){head_of(texts[ids[i]]), ids[i]};
+
+    // bottom-up merge sort: sorted runs of `width` become runs of twice that
+    for (size_t width = 1; width < n; width *= 2) {
+        for (size_t low = 0; low < n; low += 2 * width) {
+            const size_t mid = n - low < width ? n : low + width;
+            const size_t high = n - low < 2 * width ? n : low + 2 * width;
+            size_t a = low;
+            size_t b = mid;
+            for (size_t out = low; out < high; out++)
+                to[out] =
+                    b == high || (a < mid && in_order(texts, &from[a], &from[b])) ? from[a++] : from[b++];
+        }
+        card *const done = to;
+        to = from;
+        from = done;
+    }
+    for (size_t i = 0; i < n; i++) ids[i] = from[i].id;
+    free(cards);
+    return EL_OK;
+}
+
 static el_status sort_instead(el_text_index *index)
 {
     free(index->slots);
     index->slots = NULL;
     index->distinct = false;
     index->sorted = malloc(index->n * sizeof *index->sorted);
-    int32_t *spare = malloc(index->n * sizeof *spare);
-    const bool taken = index->sorted != NULL && spare != NULL;
-    for (size_t i = 0; taken && i < index->n; i++) index->sorted[i] = (int32_t)i;
-    if (taken) el_vocab_sort(NULL, index->texts, index->sorted, spare, index->n);
-    free(spare);
-    return taken ? EL_OK : EL_ERR_NOMEM;
+    if (index->sorted == NULL) return EL_ERR_NOMEM;
+    for (size_t i = 0; i < index->n; i++) index->sorted[i] = (int32_t)i;
+    return el_text_sort(index->texts, index->sorted, index->n);
 }
 
 el_status el_text_index_build(el_text_index *index, const el_view *texts, size_t n)

@@ -1,4 +1,4 @@
-/* Finding a token by its text while a tokenizer is built. */
+/* Finding a token by its text, and sorting by text, while a tokenizer is built. */
 #ifndef EL_TEXT_INDEX_H
 #define EL_TEXT_INDEX_H
 
@@ -26,6 +26,9 @@ uint64_t el_text_hash(uint64_t before, el_view text);
 
 /// The last id whose text is a followed by b, or -1; `hash` is that of the whole.
 int32_t el_text_find(const el_text_index *index, el_view a, el_view b, uint64_t hash);
+
+/// Sort ids by texts[id], stably, in O(n log n) comparisons. EL_ERR_NOMEM.
+el_status el_text_sort(const el_view *texts, int32_t *ids, size_t n);
 
 /// Whether `id` is the one that el_text_find would find for a followed by b; false if it cannot tell.
 bool el_text_is(const el_text_index *index, int32_t id, el_view a, el_view b);

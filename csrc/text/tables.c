@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "text/trie.h"
 
 _Static_assert(sizeof(el_tables_head) == 128, "part of the image format");
 _Static_assert(sizeof(el_merge) == 12 && sizeof(el_partner) == 8, "part of the image format");
@@ -22,14 +23,20 @@ el_tables_map el_tables_place(const el_tables_head *head)
 {
     el_tables_map map;
     uint64_t at = sizeof *head;
+    const int bpe = head->kind == EL_VOCAB_BPE;
     map.byte_ids = claim(&at, 256, sizeof(int32_t));
     map.special_rows = claim(&at, 257, sizeof(uint32_t));
     map.starts = claim(&at, (uint64_t)head->n_tokens + 1, sizeof(uint32_t));
     map.merges = claim(&at, head->n_merges, sizeof(el_merge));
-    map.rows = claim(&at, (uint64_t)head->n_tokens + 1, sizeof(uint32_t));
+    map.rows = claim(&at, bpe ? (uint64_t)head->n_tokens + 1 : 0, sizeof(uint32_t));
     map.partners = claim(&at, head->n_merges, sizeof(el_partner));
     map.specials = claim(&at, head->n_specials, sizeof(int32_t));
     map.by_bytes = claim(&at, head->n_by_bytes, sizeof(int32_t));
+    map.scores = claim(&at, bpe ? 0 : head->n_tokens, sizeof(float));
+    map.first = claim(&at, bpe ? 0 : (uint64_t)head->n_nodes + 1, sizeof(uint32_t));
+    map.node_ids = claim(&at, head->n_nodes, sizeof(int32_t));
+    map.labels = claim(&at, head->n_nodes, 1);
+    map.joins = claim(&at, bpe ? 0 : EL_JOINS_BYTES, 1);
     map.kinds = claim(&at, head->n_tokens, 1);
     map.pool = claim(&at, head->pool_bytes, 1);
     map.end = at;
@@ -41,6 +48,7 @@ void el_tables_attach(el_tokenizer *tok, const uint8_t *block, const el_pre *pre
     const el_tables_head *head = (const void *)block;
     const el_tables_map map = el_tables_place(head);
     *tok = (el_tokenizer){
+        .kind = (el_vocab_kind)head->kind,
         .pre = pre,
         .info = {.n_tokens = head->n_tokens,
                  .memory_bytes = (size_t)map.end,
@@ -50,7 +58,8 @@ void el_tables_attach(el_tokenizer *tok, const uint8_t *block, const el_pre *pre
                  .unk = head->unk,
                  .pad = head->pad,
                  .add_bos = (int)head->add_bos,
-                 .add_eos = (int)head->add_eos},
+                 .add_eos = (int)head->add_eos,
+                 .add_space_prefix = (int)head->add_space_prefix},
         .block = block,
         .pool = (const char *)block + map.pool,
         .starts = (const void *)(block + map.starts),
@@ -64,7 +73,31 @@ void el_tables_attach(el_tokenizer *tok, const uint8_t *block, const el_pre *pre
         .special_rows = (const void *)(block + map.special_rows),
         .by_bytes = (const void *)(block + map.by_bytes),
         .n_by_bytes = head->n_by_bytes,
+        .scores = (const void *)(block + map.scores),
+        .trie = {(const void *)(block + map.first), block + map.labels, (const void *)(block + map.node_ids)},
+        .joins = block + map.joins,
     };
+}
+
+/// What depends on the kind of the vocabulary.
+static el_status check_kind(const el_tables_head *head, const el_pre **pre, el_error *err)
+{
+    const char *end = memchr(head->pre, 0, sizeof head->pre);
+    const size_t length = end != NULL ? (size_t)(end - head->pre) : sizeof head->pre;
+    *pre = NULL;
+    if (head->kind == EL_VOCAB_SPM) {
+        if (head->n_merges == 0 && head->n_by_bytes == 0 && head->n_nodes > 0 &&
+            head->n_nodes <= EL_MAX_NODES && length == 0)
+            return EL_OK;
+        return el_fail(err, EL_ERR_FORMAT, "the tokenizer has the tables of two kinds");
+    }
+    if (head->kind != EL_VOCAB_BPE)
+        return el_fail(err, EL_ERR_UNSUPPORTED, "kind %u of tokenizer is not supported", head->kind);
+    if (head->n_nodes != 0 || head->add_space_prefix != 0)
+        return el_fail(err, EL_ERR_FORMAT, "the tokenizer has the tables of two kinds");
+    *pre = el_pre_find(head->pre, length);
+    if (*pre != NULL) return EL_OK;
+    return el_fail(err, EL_ERR_UNSUPPORTED, "pre-tokenizer '%.*s' is not supported", (int)length, head->pre);
 }
 
 static el_status check_head(const el_tables_head *head, uint64_t bytes, const el_pre **pre, el_error *err)
@@ -81,18 +114,14 @@ static el_status check_head(const el_tables_head *head, uint64_t bytes, const el
             return el_fail(err, EL_ERR_FORMAT, "the tokenizer names token %d of %u", (int)ids[i],
                            head->n_tokens);
     }
-    if (head->add_bos > 1 || head->add_eos > 1)
-        return el_fail(err, EL_ERR_FORMAT, "the tokenizer's add_bos or add_eos is neither 0 nor 1");
+    if (head->add_bos > 1 || head->add_eos > 1 || head->add_space_prefix > 1)
+        return el_fail(err, EL_ERR_FORMAT, "a switch of the tokenizer is neither 0 nor 1");
     for (size_t i = 0; i < sizeof head->reserved / sizeof *head->reserved; i++) {
         if (head->reserved[i] != 0)
             return el_fail(err, EL_ERR_FORMAT, "the tokenizer's reserved bytes are not zero");
     }
-    const char *end = memchr(head->pre, 0, sizeof head->pre);
-    const size_t length = end != NULL ? (size_t)(end - head->pre) : sizeof head->pre;
-    *pre = el_pre_find(head->pre, length);
-    if (*pre == NULL)
-        return el_fail(err, EL_ERR_UNSUPPORTED, "pre-tokenizer '%.*s' is not supported", (int)length,
-                       head->pre);
+    const el_status st = check_kind(head, pre, err);
+    if (st != EL_OK) return st;
     const uint64_t end_of_tables = el_tables_place(head).end;
     if (end_of_tables != bytes)
         return el_fail(err, EL_ERR_FORMAT, "the tokenizer's tables take %llu bytes, the section has %llu",
@@ -132,7 +161,7 @@ static int sound_kinds(const el_tokenizer *tok, const el_tables_head *head)
     unsigned worst = 0, odd = 0;
     for (size_t i = 0; i < head->n_tokens; i++) {
         const unsigned kind = tok->kinds[i];
-        odd |= kind & ~(EL_TYPE_MASK | EL_KIND_END);
+        odd |= kind & ~(EL_TYPE_MASK | EL_KIND_END | EL_KIND_STRIP);
         worst = (kind & EL_TYPE_MASK) > worst ? kind & EL_TYPE_MASK : worst;
     }
     return odd == 0 && worst <= EL_TOKEN_BYTE;
@@ -151,6 +180,38 @@ static int sound_specials(const el_tokenizer *tok, const el_tables_head *head)
             return 0;
     }
     return rises(tok->special_rows, 256, head->n_specials);
+}
+
+/// A walk in the tree takes one byte of a text per step and stays inside it if these hold.
+static int sound_tree(const el_tokenizer *tok, const el_tables_head *head)
+{
+    const uint32_t *first = tok->trie.first;
+    int sound = first[0] >= 1 && first[head->n_nodes] == head->n_nodes;
+    for (size_t i = 0; i < head->n_nodes; i++) sound &= first[i] <= first[i + 1];
+    return sound && ids_below(tok->trie.ids, head->n_nodes, -1, head->n_tokens);
+}
+
+static int sound_scores(const el_tokenizer *tok, const el_tables_head *head)
+{
+    int sound = 1;
+    for (size_t i = 0; i < head->n_tokens; i++) {
+        uint32_t bits;
+        memcpy(&bits, &tok->scores[i], sizeof bits);
+        sound &= (bits & 0x7F800000u) != 0x7F800000u;  // finite
+    }
+    return sound;
+}
+
+/// What is wrong with the tables of one kind alone, or NULL.
+static const char *find_damage(const el_tokenizer *tok, const el_tables_head *head)
+{
+    if (head->kind != EL_VOCAB_BPE) {
+        if (!sound_scores(tok, head)) return "scores";
+        return sound_tree(tok, head) ? NULL : "texts as a tree";
+    }
+    if (!rises(tok->rows, head->n_tokens, head->n_merges)) return "rows of merges";
+    if (!sound_merges(tok, head)) return "merges";
+    return ids_below(tok->by_bytes, head->n_by_bytes, 0, head->n_tokens) ? NULL : "whole words";
 }
 
 el_status el_tables_open(const el_tokenizer **out, const uint8_t *tables, uint64_t bytes,
@@ -173,14 +234,10 @@ el_status el_tables_open(const el_tokenizer **out, const uint8_t *tables, uint64
         wrong = "types";
     else if (!ids_below(tok->byte_ids, 256, -1, head->n_tokens))
         wrong = "bytes";
-    else if (!rises(tok->rows, head->n_tokens, head->n_merges))
-        wrong = "rows of merges";
-    else if (!sound_merges(tok, head))
-        wrong = "merges";
     else if (!sound_specials(tok, head))
         wrong = "special tokens";
-    else if (!ids_below(tok->by_bytes, head->n_by_bytes, 0, head->n_tokens))
-        wrong = "whole words";
+    else
+        wrong = find_damage(tok, head);
     if (wrong != NULL) return el_fail(err, EL_ERR_FORMAT, "the tokenizer's table of %s is damaged", wrong);
 
     *out = tok;

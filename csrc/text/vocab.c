@@ -11,45 +11,19 @@ int el_vocab_compare(el_view a, el_view b)
     return (a.size > b.size) - (a.size < b.size);
 }
 
-static el_view text_of(const el_tokenizer *tok, const el_view *views, int32_t id)
+int32_t el_vocab_find(const el_tokenizer *tok, const int32_t *ids, size_t n, el_view bytes)
 {
-    return views != NULL ? views[id] : el_vocab_bytes(tok, id);
-}
-
-void el_vocab_sort(const el_tokenizer *tok, const el_view *views, int32_t *ids, int32_t *spare, size_t n)
-{
-    // bottom-up merge sort: sorted runs of `width` become runs of twice that
-    for (size_t width = 1; width < n; width *= 2) {
-        for (size_t low = 0; low < n; low += 2 * width) {
-            const size_t mid = n - low < width ? n : low + width;
-            const size_t high = n - low < 2 * width ? n : low + 2 * width;
-            size_t a = low;
-            size_t b = mid;
-            for (size_t out = low; out < high; out++) {
-                const int take_a =
-                    b == high || (a < mid && el_vocab_compare(text_of(tok, views, ids[a]),
-                                                              text_of(tok, views, ids[b])) <= 0);
-                spare[out] = take_a ? ids[a++] : ids[b++];
-            }
-        }
-        memcpy(ids, spare, n * sizeof *ids);
-    }
-}
-
-int32_t el_vocab_find(const el_tokenizer *tok, const el_view *views, const int32_t *ids, size_t n,
-                      el_view text)
-{
-    size_t low = 0;  // ids[0, low) are not after `text`, ids[high, n) are
+    size_t low = 0;  // ids[0, low) are not after `bytes`, ids[high, n) are
     size_t high = n;
     while (low < high) {
         const size_t mid = low + (high - low) / 2;
-        if (el_vocab_compare(text_of(tok, views, ids[mid]), text) <= 0) {
+        if (el_vocab_compare(el_vocab_bytes(tok, ids[mid]), bytes) <= 0) {
             low = mid + 1;
         } else {
             high = mid;
         }
     }
-    if (low == 0 || el_vocab_compare(text_of(tok, views, ids[low - 1]), text) != 0) return -1;
+    if (low == 0 || el_vocab_compare(el_vocab_bytes(tok, ids[low - 1]), bytes) != 0) return -1;
     return ids[low - 1];
 }
 
@@ -113,7 +87,7 @@ int32_t el_tokenizer_type(const el_tokenizer *tok, int32_t id)
 
 int32_t el_tokenizer_find_special(const el_tokenizer *tok, const char *text, size_t len)
 {
-    return el_vocab_find(tok, NULL, tok->specials, tok->n_specials, (el_view){text, len});
+    return el_vocab_find(tok, tok->specials, tok->n_specials, (el_view){text, len});
 }
 
 int el_tokenizer_is_end(const el_tokenizer *tok, int32_t id)

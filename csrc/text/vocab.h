@@ -7,11 +7,19 @@
 
 #define EL_NO_RANK 0xFFFFFFFFu
 #define EL_TYPE_MASK 0x0Fu  ///< type in `kinds`
-#define EL_KIND_END 0x80u   ///< generation ends at this token
+#define EL_KIND_END 0x80u    ///< generation ends at this token
+#define EL_KIND_STRIP 0x40u  ///< spaces that follow this token in a text are part of it
+
+/// How a vocabulary makes tokens of plain text. The numbers are part of the image format.
+typedef enum el_vocab_kind {
+    EL_VOCAB_BPE = 1,  ///< byte-level BPE: merges by rank, inside the pieces of a pre-tokenizer
+    EL_VOCAB_SPM = 2,  ///< SentencePiece BPE: merges by score
+} el_vocab_kind;
 
 /// Ids and ranks fit in 32 bits with room to spare.
 #define EL_MAX_TOKENS (1u << 24)
 #define EL_MAX_MERGES (1u << 26)
+#define EL_MAX_NODES (1u << 26)
 
 /// Merge of rank i, by ids.
 typedef struct el_merge {
@@ -24,9 +32,17 @@ typedef struct el_partner {
     uint32_t rank;
 } el_partner;
 
+/// Tree of the texts that may be tokens (trie.h). Children of node v: nodes first[v] to first[v + 1].
+typedef struct el_trie {
+    const uint32_t *first;  ///< (n_nodes + 1,)
+    const uint8_t *labels;  ///< (n_nodes,) byte that leads to a node
+    const int32_t *ids;     ///< (n_nodes,) token that ends there, or -1
+} el_trie;
+
 /// Views of one block of tables (tables.h), which the tokenizer owns if el_tokenizer_new made it.
 struct el_tokenizer {
-    const el_pre *pre;
+    el_vocab_kind kind;
+    const el_pre *pre;  // NULL unless BPE
     el_tokenizer_info info;
     const uint8_t *block;
 
@@ -34,6 +50,10 @@ struct el_tokenizer {
     const uint32_t *starts;   // starts[id]: (n_tokens + 1,) offsets into pool
     const uint8_t *kinds;     // kinds[id]: EL_TOKEN_* | EL_KIND_END
     const int32_t *byte_ids;  // (256,) token of each single byte, or -1
+
+    const float *scores;   // scores[id]: (n_tokens,); NULL if BPE, as
+    el_trie trie;          // these
+    const uint8_t *joins;  // (65536 bits) whether a token has byte b after byte a: bit 256 a + b
 
     const el_merge *merges;      // merges[rank]: (n_merges,)
     const uint32_t *rows;        // rows[left]: (n_tokens + 1,) offsets into partners
@@ -57,13 +77,8 @@ static inline el_view el_vocab_bytes(const el_tokenizer *tok, int32_t id)
 /// Byte order, a prefix first.
 int el_vocab_compare(el_view a, el_view b);
 
-/// Sort ids by their texts, stably, in O(n log n) comparisons. `spare` holds n.
-/// A text is views[id], or the token's bytes where `views` is NULL.
-void el_vocab_sort(const el_tokenizer *tok, const el_view *views, int32_t *ids, int32_t *spare, size_t n);
-
-/// The last of the sorted ids that have this text, or -1.
-int32_t el_vocab_find(const el_tokenizer *tok, const el_view *views, const int32_t *ids, size_t n,
-                      el_view text);
+/// The last of the ids, sorted by their bytes, that have these bytes, or -1.
+int32_t el_vocab_find(const el_tokenizer *tok, const int32_t *ids, size_t n, el_view bytes);
 
 /// Rank of a pair of tokens, or EL_NO_RANK.
 uint32_t el_vocab_rank(const el_tokenizer *tok, int32_t left, int32_t right);

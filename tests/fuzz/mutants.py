@@ -187,6 +187,7 @@ def seedlings(folder: Path) -> list[Seedling]:
             "heads": 8,
             "types": {"ffn_up": "q6_k", "attn_v": "tq1_0"},
         },
+        {"quant": "q8_0", "metadata": tiny_model.spm_entries()},
     ]
     return [
         Seedling(tiny_model.write(folder / f"good-{i}.gguf", **small | kind)) for i, kind in enumerate(kinds)

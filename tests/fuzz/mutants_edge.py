@@ -98,6 +98,7 @@ def seedlings(folder: Path) -> list[Seedling]:
     small = {"layers": 1, "width": 32, "ffn": 32, "kv_heads": 2, "context": 64}
     kinds = (
         {"quant": "q4_0", "metadata": {"tokenizer.ggml.pre": ("llama-bpe", "string")}},
+        {"quant": "q4_0", "metadata": tiny_model.spm_entries()},
         {"quant": "f16", "tied": False, "types": {"attn_q": "q5_1", "ffn_up": "q4_1", "ffn_down": "iq4_nl"}},
         {
             "quant": "q4_k",

@@ -159,7 +159,7 @@ def test_token_bytes_names_an_id_out_of_range(tokenizer, bad):
     ("change", "error", "message"),
     [
         ({"pre": "klingon"}, ValueError, "'klingon'"),
-        ({"model": "llama"}, ValueError, "'llama'"),
+        ({"model": "bert"}, ValueError, "'bert'"),
         ({"tokens": []}, ValueError, "empty"),
         ({"merges": ["ab"]}, ValueError, "merge 0"),
         ({"merges": ["a b", "a z"]}, ValueError, "merge 1, 'a z'"),

@@ -1,4 +1,4 @@
-/* Byte-level BPE tokenizer: text to token ids and back. Thread-safe: a built tokenizer never changes. */
+/* Tokenizers, byte-level BPE and SentencePiece: text to token ids and back. Thread-safe: a built one never changes. */
 #ifndef EDGELLM_TOKENIZER_H
 #define EDGELLM_TOKENIZER_H
 
@@ -30,15 +30,18 @@ enum {
 
 /// What a model file says about its vocabulary. Everything is copied; nothing is trusted.
 typedef struct el_vocab_source {
-    el_view model;             ///< `tokenizer.ggml.model`; only "gpt2" (byte-level BPE) is supported
-    el_view pre;               ///< `tokenizer.ggml.pre`; empty means "default"
-    const el_view *tokens;     ///< (n_tokens,) texts; normal ones in GPT-2's byte alphabet, UTF-8
+    el_view model;  ///< `tokenizer.ggml.model`: "gpt2" (byte-level BPE) or "llama" (SentencePiece BPE)
+    el_view pre;  ///< `tokenizer.ggml.pre`, of BPE only; empty means "default"
+    const el_view *tokens;  ///< (n_tokens,) texts; normal ones of BPE in GPT-2's byte alphabet, UTF-8
     size_t n_tokens;
-    const int32_t *types;       ///< (n_tokens,) EL_TOKEN_*, or NULL: all normal
-    const el_view *merges;     ///< (n_merges,) "left right", best first
+    const int32_t *types;  ///< (n_tokens,) EL_TOKEN_*, or NULL: all normal
+    const float *scores;  ///< (n_tokens,) finite, or NULL: all 0; not of BPE
+    const el_view *merges;  ///< (n_merges,) "left right", best first; of BPE only
     size_t n_merges;
     int32_t bos, eos, eot, unk, pad;  ///< ids, or -1 where the file has none
-    int add_bos, add_eos;       ///< 0, 1, or -1: the pre-tokenizer's habit (llama-bpe adds BOS)
+    int add_bos, add_eos;  ///< 0, 1, or -1: the habit of its kind (SentencePiece BPE and llama-bpe add BOS)
+    int add_space_prefix;  ///< 0, 1, or -1: the habit; whether a text is encoded with a space in front
+    int strip_after_special;  ///< 1: special tokens but <unk>, <s> and <|endoftext|> take in the spaces after them
 } el_vocab_source;
 
 /// Facts about a built tokenizer.
@@ -46,12 +49,13 @@ typedef struct el_tokenizer_info {
     size_t n_tokens;
     size_t memory_bytes;  ///< heap bytes it holds
     int32_t bos, eos, eot, unk, pad;  ///< -1 where absent
-    int add_bos, add_eos;             ///< 0 or 1
+    int add_bos, add_eos;  ///< 0 or 1
+    int add_space_prefix;  ///< 0 or 1: a text, and what follows a special token, is encoded with a space in front
 } el_tokenizer_info;
 
 /// Flags of el_tokenizer_encode.
 enum {
-    EL_ENCODE_ADD_SPECIAL = 1u,   ///< add BOS and EOS where the vocabulary asks for them
+    EL_ENCODE_ADD_SPECIAL = 1u,  ///< add BOS and EOS where the vocabulary asks for them
     EL_ENCODE_PARSE_SPECIAL = 2u  ///< texts of control tokens in the input become those tokens
 };
 
@@ -65,25 +69,29 @@ el_status el_tokenizer_new(el_tokenizer **out, const el_vocab_source *source, el
 /// Accepts NULL.
 void el_tokenizer_free(el_tokenizer *tok);
 
+/// Most ids that a text of `n_bytes` bytes can have: n_bytes + 2 of byte-level BPE. 0 beyond 2^29 bytes.
+size_t el_tokenizer_max_ids(const el_tokenizer *tok, size_t n_bytes);
+
 /// Encode `n_bytes` bytes of UTF-8; bytes that are not UTF-8 count as characters of no class, one each.
 ///
 /// Control (and unknown) tokens are recognised only with EL_ENCODE_PARSE_SPECIAL, user-defined ones always,
-/// as llama.cpp does; of several at one place the longest wins. Bytes for which the vocabulary has no token
-/// are dropped, as the `tokenizers` package does where no unknown token is set.
+/// as llama.cpp does; of several at one place the longest wins. What the vocabulary has no token for becomes
+/// byte tokens if it has them, else one unknown token for all of it in a row, else nothing, as the `tokenizers`
+/// package does; byte-level BPE only drops it. U+2581 in a text of SentencePiece is a space.
 ///
 /// @param[out] ids    allocated; free with el_ids_free. NULL when n_ids is 0 or on failure
-/// @param[out] n_ids  at most n_bytes + 2
+/// @param[out] n_ids  at most el_tokenizer_max_ids
 /// Time O(n log n), memory O(n). EL_ERR_ARG beyond 2^29 bytes.
 el_status el_tokenizer_encode(const el_tokenizer *tok, const char *text, size_t n_bytes, unsigned flags,
                               int32_t **ids, size_t *n_ids, el_error *err);
 
 /// Bytes of scratch with which el_tokenizer_encode_into encodes any text of `n_bytes` bytes. Less is enough
-/// for usual texts: what counts is the longest piece between two cuts of the pre-tokenizer (a word).
-size_t el_tokenizer_scratch_bytes(size_t n_bytes);
+/// for usual texts: what counts is the longest piece that no token crosses an end of (a word).
+size_t el_tokenizer_scratch_bytes(const el_tokenizer *tok, size_t n_bytes);
 
 /// As el_tokenizer_encode, into the caller's memory, with no allocation.
 ///
-/// @param[out] ids      (capacity,); n_bytes + 2 is always enough
+/// @param[out] ids      (capacity,); el_tokenizer_max_ids is always enough
 /// @param[out] n_ids    how many were written; 0 on failure
 /// @param[in]  scratch  scratch_bytes bytes, 8-byte aligned
 /// EL_ERR_ARG, saying which, if `ids` or `scratch` is too small; what `ids` holds then means nothing.
