@@ -60,7 +60,9 @@ def _attention(kind: str) -> Case:
         for rows in (1, 3, 40):
             last = np.linspace(0 if rows > 3 else 70, s - 1, rows).astype(int).tolist()
             q = _values(rows, d, seed=rows)
-            found.append(_testing.attention(isa, q, last, 0.125, k_cache, v_cache).tobytes())
+            for window in (None, 40):
+                y = _testing.attention(isa, q, last, 0.125, k_cache, v_cache, window=window)
+                found.append(y.tobytes())
         return found
 
     return case
@@ -96,7 +98,7 @@ def cases() -> dict[str, Case]:
     }
     found |= {op: _elementwise(op, 1) for op in ("silu", "gelu", "gelu_tanh", "softmax")}
     found["swiglu"] = _elementwise("swiglu", 2)
-    for kind in ("f16", "f32"):
+    for kind in _testing.KINDS:
         found[f"kv_write_{kind}"] = _kv_write(kind)
         found[f"attention_{kind}"] = _attention(kind)
     for type in TYPES:

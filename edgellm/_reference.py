@@ -102,20 +102,56 @@ def rope(x: npt.ArrayLike, rotated: int, cs: npt.ArrayLike) -> tuple[F64, F64]:
 
 
 def attention(
-    q: npt.ArrayLike, k: npt.ArrayLike, v: npt.ArrayLike, last: list[int], scale: float
+    q: npt.ArrayLike,
+    k: npt.ArrayLike,
+    v: npt.ArrayLike,
+    last: list[int],
+    scale: float,
+    window: int | None = None,
 ) -> tuple[F64, F64]:
-    """Softmax attention of rows of q over keys 0 .. last[r]; k and v as rounded to float16.
+    """Softmax attention of rows of q over keys 0 .. last[r], or the last `window` of them; k, v as stored.
 
     The magnitude is the weighted mean of |v| times one plus the sum of magnitudes of a score's terms.
     """
     q, k, v = f64(q), f64(k), f64(v)
     y, magnitude = np.zeros_like(q), np.zeros_like(q)
     for r, end in enumerate(last):
-        seen, terms = slice(0, end + 1), np.abs(q[r]) @ np.abs(k[: end + 1]).T * abs(scale)
+        seen = slice(0 if window is None else max(0, end + 1 - window), end + 1)
+        terms = np.abs(q[r]) @ np.abs(k[seen]).T * abs(scale)
         p = softmax(k[seen] @ q[r] * scale)[0]
         y[r] = p @ v[seen]
         magnitude[r] = (p @ np.abs(v[seen])) * (1 + terms.max())
     return y, magnitude
+
+
+def _head_blocks(x: npt.ArrayLike) -> F64:
+    """(s, d) values as (s, blocks, 32), the last block filled up with zeros."""
+    x = f64(x)
+    filled = np.zeros((x.shape[0], -(-x.shape[1] // 32) * 32))
+    filled[:, : x.shape[1]] = x
+    return filled.reshape(x.shape[0], -1, 32)
+
+
+def quantize_kv_q8(x: npt.ArrayLike) -> F64:
+    """What a q8_0 cache holds of (s, d) float32 keys or values: blocks of 32 of a head, scale in float16."""
+    x = f64(x)
+    blocks = _head_blocks(x).astype(np.float32)
+    amax = np.abs(blocks).max(axis=-1, keepdims=True)
+    held = amax >= np.float32(2.0**-100)
+    safe = np.where(held, amax, np.float32(1.0))
+    q = np.where(held, np.rint(blocks * (np.float32(127.0) / safe)), np.float32(0.0))
+    scale = np.where(held, amax / np.float32(127.0), np.float32(0.0))
+    d = np.minimum(scale, np.float32(65504.0)).astype(np.float16)
+    return (f64(d) * q).reshape(x.shape[0], -1)[:, : x.shape[1]]
+
+
+def kv_q8_bound(x: npt.ArrayLike) -> F64:
+    """Bound on the error of rounding (s, d) keys or values below 8.3e6 to q8_0."""
+    x = f64(x)
+    blocks = _head_blocks(x)
+    amax = np.abs(blocks).max(axis=-1, keepdims=True)
+    bound = np.broadcast_to(amax / 254 * (1 + 2.0**-10), blocks.shape) + 2.0**-11 * np.abs(blocks)
+    return (bound + 127 * 2.0**-25).reshape(x.shape[0], -1)[:, : x.shape[1]]
 
 
 def quantize_act_bound(x: npt.ArrayLike) -> F64:

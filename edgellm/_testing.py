@@ -204,30 +204,55 @@ def gemm(type: str, isa: str, n: int, k: int, tiles: U8, x: npt.ArrayLike, spare
     return np.ascontiguousarray(y[:, :n])
 
 
+KINDS = {"f16": np.uint16, "f32": np.float32, "q8_0": np.uint8}  # of a cache, and what it is an array of
+
+
+def _row_values(kind: str, d: int) -> int:
+    """Entries of one position's keys or values in the cache of a head."""
+    return d + 2 * -(-d // BLOCK) if kind == "q8_0" else d
+
+
 def kv_caches(
-    isa: str, keys: F32, values: F32, context: int, kind: str = "f16"
+    isa: str, keys: F32, values: F32, context: int, kind: str = "f16", first: int = 0
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Write (s, d) keys and values into "f16" or "f32" caches for `context` positions; the rest stays NaN."""
+    """Write (s, d) keys and values at positions from `first` on into caches of `context` positions.
+
+    Position p goes to p modulo `context`; what is not written stays NaN.
+    """
     s, d = keys.shape
-    assert s <= context
     assert context % KEYS == 0
-    dtype = np.uint16 if kind == "f16" else np.float32
-    k_cache = guarded((context // KEYS, d, KEYS), dtype)
-    v_cache = guarded((context, d), dtype)
+    width = _row_values(kind, d)
+    k_cache = guarded((context // KEYS, width, KEYS), KINDS[kind])
+    v_cache = guarded((context, width), KINDS[kind])
     for p in range(s):
-        call(f"kv_write_{kind}", isa, (d, p), (put(keys[p]), put(values[p]), k_cache, v_cache))
+        place = (first + p) % context
+        call(f"kv_write_{kind}", isa, (d, place), (put(keys[p]), put(values[p]), k_cache, v_cache))
     return k_cache, v_cache
 
 
 def attention(
-    isa: str, q: F32, last: list[int], scale: float, k_cache: npt.NDArray[Any], v_cache: npt.NDArray[Any]
+    isa: str,
+    q: F32,
+    last: list[int],
+    scale: float,
+    k_cache: npt.NDArray[Any],
+    v_cache: npt.NDArray[Any],
+    window: int | None = None,
+    ring: int | None = None,
 ) -> F32:
-    """Attend with q of shape (rows, d); row r sees positions 0 .. last[r] of caches of `kv_caches`."""
+    """Attend with q of shape (rows, d) over caches of `kv_caches`.
+
+    Row r sees positions 0 .. last[r], or the last `window` of them. With `ring` the caches hold the last so
+    many positions.
+    """
     rows, d = q.shape
     assert len(last) == rows
-    assert all(end < v_cache.shape[0] for end in last)
+    places = -(-v_cache.shape[0] // KEY_BLOCK) * KEY_BLOCK if ring is None else ring
+    assert ring is None or ring == v_cache.shape[0]
+    assert ring is not None or all(end < v_cache.shape[0] for end in last)
     y = guarded(q.shape)
     offset, ends = put(np.arange(rows) * d, np.uintp), put(last, np.uintp)
-    op = "attention_f16" if v_cache.dtype == np.uint16 else "attention_f32"
-    call(op, isa, (rows, d), (put(q), offset, ends, k_cache, v_cache, y), scale)
+    op = next(f"attention_{kind}" for kind, dtype in KINDS.items() if dtype == v_cache.dtype)
+    seen = 2 ** (8 * np.dtype(np.uintp).itemsize) - 1 if window is None else window
+    call(op, isa, (rows, d, seen, places), (put(q), offset, ends, k_cache, v_cache, y), scale)
     return y

@@ -150,7 +150,8 @@ el_status el_ops_attention(size_t isa, size_t t, size_t h, size_t s, size_t g, s
             offset[r] = (r / group * h + head * group + r % group) * d;
             last[r] = causal ? s - t + r / group : s - 1;
         }
-        kernels.attention_f16(rows, d, q, offset, last, scale, k_cache, v_cache, y);
+        kernels.attention_f16(rows, d, q, offset, last, SIZE_MAX, el_round_up(s, EL_KEY_BLOCK), scale,
+                              k_cache, v_cache, y);
     }
     status = EL_OK;
 

@@ -10,7 +10,8 @@ enum {
     EL_SUPER = 256,    ///< values of a super-block of the K-quants and of the ternary types
     EL_LANES = 16,     ///< rows interleaved in a packed tile: the width of one AVX-512 register
     EL_KEYS = 16,      ///< cached keys interleaved in one tile of the K cache
-    EL_KEY_BLOCK = 64  ///< attention walks keys in blocks of this many absolute positions
+    EL_KEY_BLOCK = 64,  ///< attention walks keys in blocks of this many absolute positions
+    EL_HEAD_MAX = 256   ///< values of a head
 };
 
 /// 32 activations rounded to 8 bits. Value j is scale * q[j]; |q[j]| <= 127.
@@ -57,12 +58,24 @@ typedef struct el_act_q8 {
  * A row that is missing from the last tile has d = m = 0.
  */
 
-/* The cache of one layer and one key-value head, d = head size (a multiple of 8);
- * in the cache of the _f32 operations float32 stands for f16:
+/* The cache of one layer and one key-value head, d = head size (a multiple of 8), b = ceil(d / EL_BLOCK),
+ * over a number of places that is a multiple of EL_KEYS:
  *
- *   keys    f16 k[context / EL_KEYS][d][EL_KEYS]   lanes are positions
- *   values  f16 v[context][d]                      lanes are the head's own values
+ *   f16    keys    f16 k[places / EL_KEYS][d][EL_KEYS]   lanes are positions
+ *          values  f16 v[places][d]                      lanes are the head's own values
+ *   f32    the same in float32
+ *   q8_0   keys    per tile: f16 scale[b][EL_KEYS], i8 q[d][EL_KEYS]
+ *          values  per place: f16 scale[b], i8 q[d]
+ *
+ * Value i of q8_0 is scale[i / EL_BLOCK] * q[i]: exact in float32. Its last block is shorter where EL_BLOCK
+ * does not divide d.
  */
+
+/// Blocks of a head's values.
+static inline size_t el_head_blocks(size_t d) { return (d + EL_BLOCK - 1) / EL_BLOCK; }
+
+/// Bytes of one position's keys, or values, of one head in a cache of q8_0.
+static inline size_t el_q8_row_bytes(size_t d) { return d + el_head_blocks(d) * sizeof(uint16_t); }
 
 /// The codebook of iq4_nl's nibbles (ggml: kvalues_iq4nl).
 #define EL_IQ4_NL_VALUES {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113}

@@ -73,38 +73,35 @@ typedef void el_softmax_fn(size_t n, const float *x, float *y);
 /// cs: (rotated / 2, 2) cosine and sine of this position; values from `rotated` on stay.
 typedef void el_rope_fn(size_t heads, size_t d, size_t rotated, const float *cs, float *x);
 
-/// Write one position's key and value, rounded to f16, into the cache of one head.
+/// Write one position's key and value, rounded as the operation's name says, into the cache of one head.
 ///
-/// @param[in] position  absolute position, below the context the cache was made for
+/// @param[in] d           head size; a multiple of 8, at most 256
+/// @param[in] position    place in the cache: the absolute position, modulo the ring where there is one
 /// @param[in] key, value  (d,)
-typedef void el_kv_write_f16_fn(size_t d, size_t position, const float *key, const float *value,
-                                uint16_t *k_cache, uint16_t *v_cache);
-
-/// The same without rounding.
-typedef void el_kv_write_f32_fn(size_t d, size_t position, const float *key, const float *value,
-                                float *k_cache, float *v_cache);
+/// @param[out] k_cache, v_cache  of one head, in the layout of the type (el_blocks.h)
+typedef void el_kv_write_fn(size_t d, size_t position, const float *key, const float *value, void *k_cache,
+                            void *v_cache);
 
 /// Causal attention of `rows` query vectors that share one key-value head.
 ///
-/// Row r sees positions 0 .. last[r]. Keys are walked in blocks of EL_KEY_BLOCK
-/// absolute positions with a running maximum (docs/numerics.md, "Attention").
+/// Row r sees positions 0 .. last[r], or the last `window` of them. Keys are walked in blocks of
+/// EL_KEY_BLOCK absolute positions with a running maximum (docs/numerics.md, "Attention").
 ///
 /// @param[in]  rows      query vectors: heads of the group times tokens
 /// @param[in]  d         head size; a multiple of 8, at most 256
 /// @param[in]  q         row r starts at q + offset[r]
 /// @param[in]  offset    (rows,) float offsets into q, and into y for the result
 /// @param[in]  last      (rows,) last visible position; faster when non-decreasing
+/// @param[in]  window    visible positions of a row, its own included; SIZE_MAX for all
+/// @param[in]  ring      a multiple of EL_KEY_BLOCK: position p is at place p mod ring of the cache. No two
+///                       visible positions of the call share a place
 /// @param[in]  scale     multiplies the scores, 1 / sqrt(d) for most models
-/// @param[in]  k_cache, v_cache  of one head (el_blocks.h)
+/// @param[in]  k_cache, v_cache  of one head, in the layout of the operation's name (el_blocks.h); whole
+///                       tiles of EL_KEYS positions are read up to the last visible one
 /// @param[out] y         row r is written at y + offset[r], (d,) each; may not overlap q
-typedef void el_attention_f16_fn(size_t rows, size_t d, const float *q, const size_t *offset,
-                                 const size_t *last, float scale, const uint16_t *k_cache,
-                                 const uint16_t *v_cache, float *y);
-
-/// The same over a float32 cache.
-typedef void el_attention_f32_fn(size_t rows, size_t d, const float *q, const size_t *offset,
-                                 const size_t *last, float scale, const float *k_cache, const float *v_cache,
-                                 float *y);
+typedef void el_attention_fn(size_t rows, size_t d, const float *q, const size_t *offset, const size_t *last,
+                             size_t window, size_t ring, float scale, const void *k_cache,
+                             const void *v_cache, float *y);
 
 /// Convert n values between float32 and float16, round to nearest even.
 typedef void el_f32_to_f16_fn(size_t n, const float *x, uint16_t *y);

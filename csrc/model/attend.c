@@ -126,11 +126,11 @@ static void attend_rows(const el_lane *at, size_t layer, const el_segment *g, si
     float *y = s->att + h * group * d;
 
     if (g->session->type == EL_KV_F32) {
-        m->kernels.attention_f32(to - from, d, q, offset, last, m->attention_scale, (const float *)keys,
-                                 (const float *)values, y);
+        m->kernels.attention_f32(to - from, d, q, offset, last, SIZE_MAX, g->session->context,
+                                 m->attention_scale, keys, values, y);
     } else {
-        m->kernels.attention_f16(to - from, d, q, offset, last, m->attention_scale, (const uint16_t *)keys,
-                                 (const uint16_t *)values, y);
+        m->kernels.attention_f16(to - from, d, q, offset, last, SIZE_MAX, g->session->context,
+                                 m->attention_scale, keys, values, y);
     }
     for (size_t i = from, n; i < to && q8; i += n) {  // heads of one token are neighbours
         const size_t row = first + i / group, head = h * group + i % group;

@@ -71,14 +71,10 @@ static int call_kernel(const char *op, const call *c)
         ((el_add_fn *)c->fn)(n[0], p[0], p[1]);
     else if (strcmp(op, "rope") == 0)
         ((el_rope_fn *)c->fn)(n[0], n[1], n[2], p[0], p[1]);
-    else if (strcmp(op, "kv_write_f16") == 0)
-        ((el_kv_write_f16_fn *)c->fn)(n[0], n[1], p[0], p[1], p[2], p[3]);
-    else if (strcmp(op, "attention_f16") == 0)
-        ((el_attention_f16_fn *)c->fn)(n[0], n[1], p[0], p[1], p[2], c->scalar, p[3], p[4], p[5]);
-    else if (strcmp(op, "kv_write_f32") == 0)
-        ((el_kv_write_f32_fn *)c->fn)(n[0], n[1], p[0], p[1], p[2], p[3]);
-    else if (strcmp(op, "attention_f32") == 0)
-        ((el_attention_f32_fn *)c->fn)(n[0], n[1], p[0], p[1], p[2], c->scalar, p[3], p[4], p[5]);
+    else if (starts(op, "kv_write_"))
+        ((el_kv_write_fn *)c->fn)(n[0], n[1], p[0], p[1], p[2], p[3]);
+    else if (starts(op, "attention_"))
+        ((el_attention_fn *)c->fn)(n[0], n[1], p[0], p[1], p[2], n[2], n[3], c->scalar, p[3], p[4], p[5]);
     else if (strcmp(op, "f32_to_f16") == 0)
         ((el_f32_to_f16_fn *)c->fn)(n[0], p[0], p[1]);
     else if (strcmp(op, "f16_to_f32") == 0)

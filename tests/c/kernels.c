@@ -220,31 +220,30 @@ static void run_el_rope_fn(el_rope_fn *got, el_rope_fn *want)
 
 static const size_t HEADS[] = {8, 24, 64, 72, 128, 256};
 
-static void run_el_kv_write_f16_fn(el_kv_write_f16_fn *got, el_kv_write_f16_fn *want)
+/// A type of cache: what current_op ends with.
+typedef struct cache_kind {
+    size_t row_bytes;  // of one position's keys, or values
+    size_t align;
+    el_kv_write_fn *write;
+} cache_kind;
+
+static cache_kind kind_of(const char *op, size_t d)
 {
-    for (size_t i = 0; i < 6 * FILLS; i++) {
-        const size_t d = HEADS[i / FILLS], position = random_u32() % 32;
-        const buffer key = filled(d, (int)(i % FILLS), 1e4f), value = filled(d, WIDE, 1);
-        const buffer k = take(32 * d * 2, 2), k_ref = take(k.bytes, 2), v = take(k.bytes, 2),
-                     v_ref = take(k.bytes, 2);
-        got(d, position, f32(key), f32(value), u16(k), u16(v));
-        want(d, position, f32(key), f32(value), u16(k_ref), u16(v_ref));
-        same(k, k_ref, "other keys");
-        same(v, v_ref, "other values");
-        drop(key);
-        drop(value);
-    }
+    if (strstr(op, "_f32") != NULL) return (cache_kind){d * 4, 4, el_kv_write_f32__ref};
+    if (strstr(op, "_f16") != NULL) return (cache_kind){d * 2, 2, el_kv_write_f16__ref};
+    return (cache_kind){el_q8_row_bytes(d), 2, el_kv_write_q8_0__ref};
 }
 
-static void run_el_kv_write_f32_fn(el_kv_write_f32_fn *got, el_kv_write_f32_fn *want)
+static void run_el_kv_write_fn(el_kv_write_fn *got, el_kv_write_fn *want)
 {
     for (size_t i = 0; i < 6 * FILLS; i++) {
         const size_t d = HEADS[i / FILLS], position = random_u32() % 32;
+        const cache_kind kind = kind_of(current_op, d);
         const buffer key = filled(d, (int)(i % FILLS), 1e4f), value = filled(d, WIDE, 1);
-        const buffer k = take(32 * d * 4, 4), k_ref = take(k.bytes, 4), v = take(k.bytes, 4),
-                     v_ref = take(k.bytes, 4);
-        got(d, position, f32(key), f32(value), f32(k), f32(v));
-        want(d, position, f32(key), f32(value), f32(k_ref), f32(v_ref));
+        const buffer k = take(32 * kind.row_bytes, kind.align), k_ref = take(k.bytes, kind.align),
+                     v = take(k.bytes, kind.align), v_ref = take(k.bytes, kind.align);
+        got(d, position, f32(key), f32(value), k.at, v.at);
+        want(d, position, f32(key), f32(value), k_ref.at, v_ref.at);
         same(k, k_ref, "other keys");
         same(v, v_ref, "other values");
         drop(key);
@@ -264,59 +263,46 @@ static void attention_rows(size_t rows, size_t d, size_t s, unsigned order, size
 
 enum { ATTENTION_CASES = 6 * 7 * 4, ROWS_MAX = 9 };
 
-static void run_el_attention_f16_fn(el_attention_f16_fn *got, el_attention_f16_fn *want)
+/// Compare both ways of seeing: everything, and a window of a ring whose places have been written again.
+static void compare_attention(el_attention_fn *got, el_attention_fn *want, const buffer *cache, size_t rows,
+                              size_t d, const size_t *offset, const size_t *last, size_t window, size_t ring)
 {
-    static const size_t counts[] = {0, 1, 2, 3, 4, 7, 9}, lengths[] = {1, 16, 65, 150};
-    size_t offset[ROWS_MAX], last[ROWS_MAX];
-    for (size_t i = 0; i < ATTENTION_CASES; i++) {
-        const size_t d = HEADS[i % 6], rows = counts[i / 6 % 7], s = lengths[i / 42],
-                     context = el_round_up(s, 16);
-        const buffer k = take(context * d * 2, 2), v = take(context * d * 2, 2),
-                     q = filled(rows * d, RANDOM, 1);
-        memset(k.at, 0xFF, k.bytes);  // NaN where nothing is written
-        memset(v.at, 0xFF, v.bytes);
-        for (size_t p = 0; p < s; p++) {
-            const buffer key = filled(d, RANDOM, 1), value = filled(d, WIDE, 1);
-            el_kv_write_f16__ref(d, p, f32(key), f32(value), u16(k), u16(v));
-            drop(key);
-            drop(value);
-        }
-        attention_rows(rows, d, s, (unsigned)(i / 6), offset, last);
-        const buffer a = take(rows * d * 4, 4), b = take(a.bytes, 4);
-        got(rows, d, f32(q), offset, last, 0.125f, u16(k), u16(v), f32(a));
-        want(rows, d, f32(q), offset, last, 0.125f, u16(k), u16(v), f32(b));
-        same_f32(a, b);
-        drop(k);
-        drop(v);
-        drop(q);
-    }
+    const buffer q = filled(rows * d, RANDOM, 1), a = take(rows * d * 4, 4), b = take(a.bytes, 4);
+    got(rows, d, f32(q), offset, last, window, ring, 0.125f, cache[0].at, cache[1].at, f32(a));
+    want(rows, d, f32(q), offset, last, window, ring, 0.125f, cache[0].at, cache[1].at, f32(b));
+    same_f32(a, b);
+    drop(q);
 }
 
-static void run_el_attention_f32_fn(el_attention_f32_fn *got, el_attention_f32_fn *want)
+static void run_el_attention_fn(el_attention_fn *got, el_attention_fn *want)
 {
     static const size_t counts[] = {0, 1, 2, 3, 4, 7, 9}, lengths[] = {1, 16, 65, 150};
     size_t offset[ROWS_MAX], last[ROWS_MAX];
     for (size_t i = 0; i < ATTENTION_CASES; i++) {
-        const size_t d = HEADS[i % 6], rows = counts[i / 6 % 7], s = lengths[i / 42],
-                     context = el_round_up(s, 16);
-        const buffer k = take(context * d * 4, 4), v = take(context * d * 4, 4),
-                     q = filled(rows * d, RANDOM, 1);
-        memset(k.at, 0xFF, k.bytes);
-        memset(v.at, 0xFF, v.bytes);
+        const size_t d = HEADS[i % 6], rows = counts[i / 6 % 7], s = lengths[i / 42];
+        const bool ring = s == 150 && i % 2 == 0;
+        const size_t places = el_round_up(s, ring ? EL_KEY_BLOCK : EL_KEYS), start = ring ? 1100 : 0;
+        const cache_kind kind = kind_of(current_op, d);
+        const buffer cache[2] = {take(places * kind.row_bytes, kind.align),
+                                 take(places * kind.row_bytes, kind.align)};
+        memset(cache[0].at, 0xFF, cache[0].bytes);  // NaN where nothing is written
+        memset(cache[1].at, 0xFF, cache[1].bytes);
         for (size_t p = 0; p < s; p++) {
             const buffer key = filled(d, RANDOM, 1), value = filled(d, WIDE, 1);
-            el_kv_write_f32__ref(d, p, f32(key), f32(value), f32(k), f32(v));
+            kind.write(d, (start + p) % places, f32(key), f32(value), cache[0].at, cache[1].at);
             drop(key);
             drop(value);
         }
         attention_rows(rows, d, s, (unsigned)(i / 6), offset, last);
-        const buffer a = take(rows * d * 4, 4), b = take(a.bytes, 4);
-        got(rows, d, f32(q), offset, last, 0.125f, f32(k), f32(v), f32(a));
-        want(rows, d, f32(q), offset, last, 0.125f, f32(k), f32(v), f32(b));
-        same_f32(a, b);
-        drop(k);
-        drop(v);
-        drop(q);
+        if (ring) {
+            for (size_t r = 0; r < rows; r++) last[r] = start + 79 + last[r] % 71;
+            compare_attention(got, want, cache, rows, d, offset, last, 80, places);
+        } else {
+            compare_attention(got, want, cache, rows, d, offset, last, SIZE_MAX,
+                              el_round_up(s, EL_KEY_BLOCK));
+        }
+        drop(cache[0]);
+        drop(cache[1]);
     }
 }
 

@@ -101,18 +101,55 @@ def test_float16_conversions_are_those_of_numpy(isa):
         assert np.array_equal(_testing.to_f16(isa, both), both.astype(np.float16).view(np.uint16))
 
 
-@pytest.mark.parametrize("kind", ["f16", "f32"])
+def stored(a, kind):
+    """What a cache holds of (s, d) float32, in float64."""
+    if kind == "q8_0":
+        d = a.shape[1]
+        return _reference.quantize_kv_q8(a).reshape(len(a), d)
+    return a.astype(np.float16 if kind == "f16" else np.float32).astype(np.float64)
+
+
+@pytest.mark.parametrize("kind", _testing.KINDS)
 @pytest.mark.parametrize(("d", "s"), [(64, 1), (64, 200), (128, 65), (24, 90)])
 def test_attention_error_is_bounded(isa, d, s, kind):
     q, keys, values = fill("random", (4, d)), fill("random", (s, d), 1), fill("random", (s, d), 2)
     k_cache, v_cache = _testing.kv_caches("ref", keys, values, -(-s // 16) * 16, kind)
     last = [0, s // 2, s - 1, s - 1]
     scale = 1 / np.sqrt(d)
-    got = _testing.attention(isa, q, last, scale, k_cache, v_cache)
-    stored = np.float16 if kind == "f16" else np.float32
-    rounded = [a.astype(stored).astype(np.float64) for a in (keys, values)]
-    want = _reference.attention(q, *rounded, last, float(np.float32(scale)))
-    assert within(got, want, 2 * (d + s / 16 + 64) * EPS)
+    for window in (None, 1, 50):
+        got = _testing.attention(isa, q, last, scale, k_cache, v_cache, window=window)
+        want = _reference.attention(
+            q, stored(keys, kind), stored(values, kind), last, float(np.float32(scale)), window
+        )
+        assert within(got, want, 2 * (d + s / 16 + 64) * EPS)
+
+
+@pytest.mark.parametrize("kind", FILLS)
+@pytest.mark.parametrize("d", [8, 40, 64, 256])
+def test_rounding_keys_and_values_to_q8_0_is_bounded(isa, d, kind):
+    keys, values = fill(kind, (20, d), 1), fill(kind, (20, d), 2, top=3e6)
+    k_cache, v_cache = _testing.kv_caches(isa, keys, values, 32, "q8_0")
+    blocks = -(-d // 32)
+    for x, got in (
+        (keys, _keys_of(k_cache, d, blocks)[:20]),
+        (values, _scaled(v_cache[:20, : 2 * blocks], v_cache[:20, 2 * blocks :])),
+    ):
+        assert np.all(np.abs(got - x) <= _reference.kv_q8_bound(x))  # NaN fails
+        assert np.array_equal(got, _reference.quantize_kv_q8(x))
+
+
+def _scaled(scales, q):
+    """(s, d) float64 from (s, 2 blocks) bytes of float16 and (s, d) bytes."""
+    d = np.ascontiguousarray(scales).view(np.float16).astype(np.float64)
+    return np.repeat(d, 32, axis=1)[:, : q.shape[1]] * q.view(np.int8)
+
+
+def _keys_of(k_cache, d, blocks):
+    """(places, d) float64 from (tiles, bytes of a position, 16): scales of all blocks, then values."""
+    flat = k_cache.reshape(len(k_cache), -1)
+    scales = flat[:, : 32 * blocks].reshape(-1, blocks, 16, 2).transpose(0, 2, 1, 3)
+    q = flat[:, 32 * blocks :].reshape(-1, d, 16).transpose(0, 2, 1)
+    return _scaled(scales.reshape(-1, 2 * blocks), np.ascontiguousarray(q).reshape(-1, d))
 
 
 def test_attention_with_equal_keys_is_the_mean_of_values(isa):

@@ -153,14 +153,14 @@ def _caches(d, s, context, kind, isa="ref"):
     return _testing.kv_caches(isa, fill("random", (s, d), 0), fill("wide", (s, d), 1), context, kind)
 
 
-@pytest.mark.parametrize("kind", ["f16", "f32"])
+@pytest.mark.parametrize("kind", _testing.KINDS)
 @pytest.mark.parametrize("d", [8, 24, 64, 72, 128, 256])
 def test_kv_write_has_the_bits_of_ref(isa, d, kind):
     for got, want in zip(_caches(d, 21, 32, kind, isa), _caches(d, 21, 32, kind), strict=True):
         assert got.tobytes() == want.tobytes()
 
 
-@pytest.mark.parametrize("kind", ["f16", "f32"])
+@pytest.mark.parametrize("kind", _testing.KINDS)
 @pytest.mark.parametrize("d", [8, 24, 64, 72, 128, 256])
 @pytest.mark.parametrize("rows", [0, 1, 2, 3, 4, 5, 7, 12])
 def test_attention_has_the_bits_of_ref(isa, d, rows, kind):
@@ -174,7 +174,7 @@ def test_attention_has_the_bits_of_ref(isa, d, rows, kind):
             assert same_bits(got, _testing.attention("ref", q, last, 0.125, k_cache, v_cache)), (s, last)
 
 
-@pytest.mark.parametrize("kind", ["f16", "f32"])
+@pytest.mark.parametrize("kind", _testing.KINDS)
 @pytest.mark.parametrize("d", [40, 96, 128, 136, 256])
 @pytest.mark.parametrize("rows", [47, 97, 203])
 def test_attention_of_many_rows_has_the_bits_of_ref(isa, d, rows, kind):
@@ -184,6 +184,25 @@ def test_attention_of_many_rows_has_the_bits_of_ref(isa, d, rows, kind):
     last = sorted(np.random.default_rng(rows).integers(0, s, rows).tolist())
     got = _testing.attention(isa, q, last, 0.125, k_cache, v_cache)
     assert same_bits(got, _testing.attention("ref", q, last, 0.125, k_cache, v_cache))
+
+
+@settings(max_examples=60)
+@given(data=st.data(), kind=st.sampled_from(sorted(_testing.KINDS)), d=st.sampled_from([8, 40, 64, 136]))
+def test_attention_in_a_ring_has_the_bits_of_a_masked_cache(isa, data, kind, d):
+    s = data.draw(st.integers(1, 700))
+    window = data.draw(st.integers(1, s))
+    tokens = data.draw(st.integers(1, 40))
+    ring = -(-(window + tokens - 1) // 64) * 64
+    rows = data.draw(st.sampled_from([1, 2, 3, 7]))
+    last = [p for p in range(max(0, s - tokens), s) for _ in range(rows)]
+    keys, values = fill("random", (s, d), 0), fill("wide", (s, d), 1)
+    q = fill("random", (len(last), d), seed=s)
+    unlimited = _testing.kv_caches("ref", keys, values, -(-s // 16) * 16, kind)
+    masked = _testing.attention(isa, q, last, 0.125, *unlimited, window=window)
+    assert same_bits(masked, _testing.attention("ref", q, last, 0.125, *unlimited, window=window))
+    held = min(s, ring)
+    caches = _testing.kv_caches("ref", keys[s - held :], values[s - held :], ring, kind, first=s - held)
+    assert same_bits(masked, _testing.attention(isa, q, last, 0.125, *caches, window=window, ring=ring))
 
 
 @settings(max_examples=40)
@@ -238,6 +257,8 @@ def test_every_kernel_of_the_isa_is_tested_here(isa):
         "attention_f16",
         "kv_write_f32",
         "attention_f32",
+        "kv_write_q8_0",
+        "attention_q8_0",
     }
     tested |= {
         f"gemm_{'q8' if _testing.layout(t) in _testing.QUANTIZED else 'f32'}_{_testing.layout(t)}"

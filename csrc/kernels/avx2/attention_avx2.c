@@ -1,8 +1,9 @@
-/* attention_f16 and attention_f32: one body, for caches of two widths. Query rows go six, three or one at a
+/* attention_f16, attention_f32 and attention_q8_0: one body. A cache of q8_0 is turned into float32 block by
+ * block, for which exact products of scale and integer are enough. Query rows go six, three or one at a
  * time and share each key and value that is loaded (and converted); twelve or eight sums hide the latency of
  * an fma. Scores: lanes are keys, so each is one fma chain. Values: lanes are the head's values, keys follow
- * in order. Keys past a row's last are computed with whatever the cache holds there and then dropped: their
- * weight is set to zero and their value is never touched. */
+ * in order. Keys past a row's last, or before its window, are computed with whatever the cache holds there and
+ * then dropped: their weight is set to zero and their value is never touched. */
 #ifndef __AVX2__
 #error "compile this file with the flags of its folder"
 #endif
@@ -12,20 +13,31 @@
 #include "kernels/avx2/el_avx2.h"
 #include "kernels/el_declare.h"
 
-enum { EL_ROWS = 6, EL_REGS = 8, EL_HEAD_MAX = 256 };
+enum { EL_ROWS = 6, EL_REGS = 8 };
 
-typedef enum width { HALF, FULL } width;  // of what the cache holds
+typedef enum width { HALF, FULL } width;  // of what is read; a constant everywhere
 
 /// What a group of rows carries from one block of keys to the next.
 typedef struct group {
     const float *q[EL_ROWS];
-    size_t keys[EL_ROWS];   // visible ones in all
-    size_t count[EL_ROWS];  // visible ones in this block
+    size_t from[EL_ROWS], to[EL_ROWS];    // visible positions
+    size_t skip[EL_ROWS], count[EL_ROWS];  // and those of this block: from `skip` to before `count`
     float max[EL_ROWS], c[EL_ROWS];
     __m256 sums[EL_ROWS][2];
     float p[EL_ROWS][EL_KEY_BLOCK];
     float acc[EL_ROWS][EL_HEAD_MAX];
 } group;
+
+/// What all rows of a call share.
+typedef struct task {
+    size_t d, window, ring;
+    const float *q;
+    float scale;
+    const void *k, *v;
+    float *y;
+    float *
+        wide;  // for a cache of bytes: (EL_KEY_BLOCK, d) of the keys, or of the values, of a block; else NULL
+} task;
 
 /// Eight values of a cache, from element i on.
 EL_INLINE __m256 cached(width kind, const void *cache, size_t i)
@@ -142,7 +154,7 @@ EL_INLINE void add_values(width kind, group *g, size_t r0, size_t rows, size_t r
 #pragma GCC unroll 6
     for (size_t r = 0; r < rows; r++) {
         p[r] = g->p[r0 + r];
-        const __m256 c = _mm256_set1_ps(from == 0 ? g->c[r0 + r] : 1.0f);
+        const __m256 c = _mm256_set1_ps(g->c[r0 + r]);
 #pragma GCC unroll 8
         for (size_t t = 0; t < regs; t++) {
             acc[r][t] = _mm256_mul_ps(_mm256_loadu_ps(g->acc[r0 + r] + i + t * 8), c);
@@ -167,84 +179,178 @@ EL_INLINE void add_rows(width kind, group *g, size_t r0, size_t rows, size_t d, 
     for (; i < d; i += 8) add_values(kind, g, r0, rows, 1, d, i, from, to, v, v_at);
 }
 
-// Keys that only some rows see: one row alone.
-EL_INLINE void add_rest(width kind, group *g, size_t rows, size_t d, size_t from, const void *v, size_t v_at)
+// Keys from .. to - 1 of row r alone. What c there is has then been applied.
+static void add_row(width kind, group *g, size_t r, size_t d, size_t from, size_t to, const void *v,
+                    size_t v_at)
 {
-    for (size_t r = 0; r < rows; r++) {
-        if (from == 0) g->c[r] = 1.0f;  // the factor has been applied
-        if (g->count[r] > from) add_rows(kind, g, r, 1, d, from, g->count[r], v, v_at);
+    if (from >= to) return;
+    if (kind == HALF) {
+        add_rows(HALF, g, r, 1, d, from, to, v, v_at);
+    } else {
+        add_rows(FULL, g, r, 1, d, from, to, v, v_at);
     }
+    g->c[r] = 1.0f;
 }
 
-// One block of keys for a group of `rows` rows, a constant.
-EL_INLINE void block(width kind, group *g, size_t rows, size_t d, size_t first, float scale,
-                     const void *k_cache, const void *v_cache)
+/// What each row sees of the block of keys from position `first` on.
+EL_INLINE void look(group *g, size_t rows, size_t first)
 {
-    size_t most = 0, least = EL_KEY_BLOCK;
     for (size_t r = 0; r < rows; r++) {
-        const size_t left = g->keys[r] > first ? g->keys[r] - first : 0;
+        const size_t left = g->to[r] > first ? g->to[r] - first : 0;
         g->count[r] = left < EL_KEY_BLOCK ? left : EL_KEY_BLOCK;
-        most = g->count[r] > most ? g->count[r] : most;
-        least = g->count[r] < least ? g->count[r] : least;
+        g->skip[r] = g->from[r] > first ? g->from[r] - first : 0;
+        if (g->skip[r] >= g->count[r]) g->skip[r] = g->count[r] = 0;
     }
-
-    const size_t tiles = (most + EL_KEYS - 1) / EL_KEYS, step = regs_of(rows) / 2;
-    size_t tile = 0;
-    for (; tiles - tile >= step; tile += step) {
-        score(kind, g, rows, 2 * step, d, tile, scale, k_cache, first * d);
-    }
-    for (; tile < tiles; tile++) score(kind, g, rows, 2, d, tile, scale, k_cache, first * d);
-
-    for (size_t r = 0; r < rows; r++) {
-        g->c[r] = 1.0f;  // a row that sees none of this block keeps its result
-        if (g->count[r] > 0) weigh(g, r);
-    }
-    add_rows(kind, g, 0, rows, d, 0, least, v_cache, first * d);
-    if (rows > 1 && least < most) add_rest(kind, g, rows, d, least, v_cache, first * d);
 }
 
-EL_INLINE void attend(width kind, size_t rows, size_t d, const float *q, const size_t *offset,
-                      const size_t *last, float scale, const void *k_cache, const void *v_cache, float *y)
+// Eight values of a block of bytes.
+EL_INLINE __m256 scaled(const uint8_t *q, __m256 scale)
 {
-    group g;
-    size_t keys = 0;
-    for (size_t r = 0; r < rows; r++) {
-        g.q[r] = q + offset[r];
-        g.keys[r] = last[r] + 1;
-        g.max[r] = -EL_INF;
-        g.sums[r][0] = g.sums[r][1] = _mm256_setzero_ps();
-        for (size_t i = 0; i < d; i += 8) _mm256_storeu_ps(g.acc[r] + i, _mm256_setzero_ps());
-        keys = g.keys[r] > keys ? g.keys[r] : keys;
-    }
-    for (size_t first = 0; first < keys; first += EL_KEY_BLOCK) {
-        block(kind, &g, rows, d, first, scale, k_cache, v_cache);
-    }
-    for (size_t r = 0; r < rows; r++) {
-        const __m256 inverse = _mm256_set1_ps(1.0f / el_tree_x8(g.sums[r][0], g.sums[r][1]));
-        for (size_t i = 0; i < d; i += 8) {
-            _mm256_storeu_ps(y + offset[r] + i, _mm256_mul_ps(_mm256_loadu_ps(g.acc[r] + i), inverse));
+    const __m256i wide = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)q));
+    return _mm256_mul_ps(_mm256_cvtepi32_ps(wide), scale);
+}
+
+static void widen_keys(size_t tiles, size_t d, const uint8_t *k, float *out)
+{
+    for (size_t t = 0; t < tiles; t++, k += EL_KEYS * el_q8_row_bytes(d)) {
+        const uint8_t *q = k + el_head_blocks(d) * EL_KEYS * sizeof(uint16_t);
+        for (size_t i = 0; i < d;) {
+            const uint8_t *at = k + i / EL_BLOCK * EL_KEYS * sizeof(uint16_t);
+            const __m256 lo = el_f16x8(at), hi = el_f16x8(at + 16);
+            for (const size_t end = d - i < EL_BLOCK ? d : i + EL_BLOCK; i < end; i++, out += EL_KEYS) {
+                _mm256_storeu_ps(out, scaled(q + i * EL_KEYS, lo));
+                _mm256_storeu_ps(out + 8, scaled(q + i * EL_KEYS + 8, hi));
+            }
         }
     }
 }
 
-EL_INLINE void attention(width kind, size_t rows, size_t d, const float *q, const size_t *offset,
-                         const size_t *last, float scale, const void *k_cache, const void *v_cache, float *y)
+static void widen_values(size_t count, size_t d, const uint8_t *v, float *out)
 {
-    assert(d % 8 == 0 && d <= EL_HEAD_MAX);
+    for (size_t j = 0; j < count; j++) {
+        const uint8_t *row = v + j * el_q8_row_bytes(d), *q = row + el_head_blocks(d) * sizeof(uint16_t);
+        for (size_t i = 0; i < d; i += 8) {
+            const float scale = el_f16_to_f32(el_load_u16(row + i / EL_BLOCK * sizeof(uint16_t)));
+            _mm256_storeu_ps(out + j * d + i, scaled(q + i, _mm256_set1_ps(scale)));
+        }
+    }
+}
+
+// Weights of one block of keys for a group of `rows` rows, a constant.
+EL_INLINE void score_block(width kind, group *g, size_t rows, size_t d, size_t most, float scale,
+                           const void *k, size_t k_at)
+{
+    const size_t tiles = (most + EL_KEYS - 1) / EL_KEYS, step = regs_of(rows) / 2;
+    size_t tile = 0;
+    for (; tiles - tile >= step; tile += step) score(kind, g, rows, 2 * step, d, tile, scale, k, k_at);
+    for (; tile < tiles; tile++) score(kind, g, rows, 2, d, tile, scale, k, k_at);
+
+    for (size_t r = 0; r < rows; r++) {
+        g->c[r] = 1.0f;  // a row that sees none of this block keeps its result
+        for (size_t j = 0; j < g->skip[r]; j++) g->p[r][j] = -EL_INF;  // a weight of 0 changes no sum
+        if (g->count[r] > 0) weigh(g, r);
+    }
+}
+
+// The values of one block. Keys that all rows see are taken for all at once, the others row by row.
+EL_INLINE void add_block(width kind, group *g, size_t rows, size_t d, size_t skip, size_t least,
+                         const void *v, size_t v_at)
+{
+    const size_t to = skip < least ? least : skip;
+    for (size_t r = 0; r < rows && skip > 0; r++) {
+        add_row(kind, g, r, d, g->skip[r], g->count[r] < skip ? g->count[r] : skip, v, v_at);
+    }
+    add_rows(kind, g, 0, rows, d, skip, to, v, v_at);
+    for (size_t r = 0; r < rows && rows > 1; r++) {
+        g->c[r] = 1.0f;
+        add_row(kind, g, r, d, to, g->count[r], v, v_at);
+    }
+}
+
+// One block of keys for a group of `rows` rows, a constant.
+EL_INLINE void block(width kind, const task *t, group *g, size_t rows, size_t first, size_t place)
+{
+    const size_t d = t->d;
+    size_t most = 0, least = EL_KEY_BLOCK, skip = 0;
+    look(g, rows, first);
+    for (size_t r = 0; r < rows; r++) {
+        most = g->count[r] > most ? g->count[r] : most;
+        least = g->count[r] < least ? g->count[r] : least;
+        skip = g->skip[r] > skip ? g->skip[r] : skip;
+    }
+    if (most == 0) return;
+    if (kind == HALF || t->wide == NULL) {
+        score_block(kind, g, rows, d, most, t->scale, t->k, place * d);
+        add_block(kind, g, rows, d, skip, least, t->v, place * d);
+        return;
+    }
+    const size_t at = place * el_q8_row_bytes(d);
+    widen_keys((most + EL_KEYS - 1) / EL_KEYS, d, (const uint8_t *)t->k + at, t->wide);
+    score_block(kind, g, rows, d, most, t->scale, t->wide, 0);
+    widen_values(most, d, (const uint8_t *)t->v + at, t->wide);
+    add_block(kind, g, rows, d, skip, least, t->wide, 0);
+}
+
+EL_INLINE void attend(width kind, const task *t, size_t rows, const size_t *offset, const size_t *last)
+{
+    group g;
+    const size_t d = t->d;
+    size_t begin = SIZE_MAX, end = 0;
+    for (size_t r = 0; r < rows; r++) {
+        g.q[r] = t->q + offset[r];
+        g.to[r] = last[r] + 1;
+        g.from[r] = g.to[r] > t->window ? g.to[r] - t->window : 0;
+        g.max[r] = -EL_INF;
+        g.sums[r][0] = g.sums[r][1] = _mm256_setzero_ps();
+        for (size_t i = 0; i < d; i += 8) _mm256_storeu_ps(g.acc[r] + i, _mm256_setzero_ps());
+        begin = g.from[r] < begin ? g.from[r] : begin;
+        end = g.to[r] > end ? g.to[r] : end;
+    }
+    size_t first = begin / EL_KEY_BLOCK * EL_KEY_BLOCK;
+    for (size_t place = first % t->ring; first < end; first += EL_KEY_BLOCK) {
+        block(kind, t, &g, rows, first, place);
+        place = place + EL_KEY_BLOCK == t->ring ? 0 : place + EL_KEY_BLOCK;
+    }
+    for (size_t r = 0; r < rows; r++) {
+        const __m256 inverse = _mm256_set1_ps(1.0f / el_tree_x8(g.sums[r][0], g.sums[r][1]));
+        for (size_t i = 0; i < d; i += 8) {
+            _mm256_storeu_ps(t->y + offset[r] + i, _mm256_mul_ps(_mm256_loadu_ps(g.acc[r] + i), inverse));
+        }
+    }
+}
+
+EL_INLINE void attention(width kind, const task *t, size_t rows, const size_t *offset, const size_t *last)
+{
+    assert(t->d % 8 == 0 && t->d <= EL_HEAD_MAX && t->ring % EL_KEY_BLOCK == 0 && t->window > 0);
     size_t r = 0;
-    for (; rows - r >= 6; r += 6) attend(kind, 6, d, q, offset + r, last + r, scale, k_cache, v_cache, y);
-    for (; rows - r >= 3; r += 3) attend(kind, 3, d, q, offset + r, last + r, scale, k_cache, v_cache, y);
-    for (; r < rows; r++) attend(kind, 1, d, q, offset + r, last + r, scale, k_cache, v_cache, y);
+    for (; rows - r >= 6; r += 6) attend(kind, t, 6, offset + r, last + r);
+    for (; rows - r >= 3; r += 3) attend(kind, t, 3, offset + r, last + r);
+    for (; r < rows; r++) attend(kind, t, 1, offset + r, last + r);
+}
+
+static void attention_full(const task *t, size_t rows, const size_t *offset, const size_t *last)
+{
+    attention(FULL, t, rows, offset, last);
 }
 
 void el_attention_f16__avx2(size_t rows, size_t d, const float *q, const size_t *offset, const size_t *last,
-                            float scale, const uint16_t *k_cache, const uint16_t *v_cache, float *y)
+                            size_t window, size_t ring, float scale, const void *k_cache, const void *v_cache,
+                            float *y)
 {
-    attention(HALF, rows, d, q, offset, last, scale, k_cache, v_cache, y);
+    attention(HALF, &(task){d, window, ring, q, scale, k_cache, v_cache, y, NULL}, rows, offset, last);
 }
 
 void el_attention_f32__avx2(size_t rows, size_t d, const float *q, const size_t *offset, const size_t *last,
-                            float scale, const float *k_cache, const float *v_cache, float *y)
+                            size_t window, size_t ring, float scale, const void *k_cache, const void *v_cache,
+                            float *y)
 {
-    attention(FULL, rows, d, q, offset, last, scale, k_cache, v_cache, y);
+    attention_full(&(task){d, window, ring, q, scale, k_cache, v_cache, y, NULL}, rows, offset, last);
+}
+
+void el_attention_q8_0__avx2(size_t rows, size_t d, const float *q, const size_t *offset, const size_t *last,
+                             size_t window, size_t ring, float scale, const void *k_cache,
+                             const void *v_cache, float *y)
+{
+    float wide[EL_KEY_BLOCK * EL_HEAD_MAX];
+    attention_full(&(task){d, window, ring, q, scale, k_cache, v_cache, y, wide}, rows, offset, last);
 }

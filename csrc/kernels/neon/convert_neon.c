@@ -7,6 +7,7 @@
 #include <assert.h>
 
 #include "kernels/el_declare.h"
+#include "kernels/el_kv_q8.h"
 #include "kernels/neon/el_neon.h"
 
 EL_INLINE uint16x8_t to_f16(const float *x)
@@ -32,12 +33,12 @@ void el_f16_to_f32__neon(size_t n, const uint16_t *x, float *y)
     for (; i < n; i++) y[i] = el_f16_to_f32(x[i]);
 }
 
-void el_kv_write_f16__neon(size_t d, size_t position, const float *key, const float *value, uint16_t *k_cache,
-                           uint16_t *v_cache)
+void el_kv_write_f16__neon(size_t d, size_t position, const float *key, const float *value, void *k_cache,
+                           void *v_cache)
 {
     assert(d % 8 == 0);
-    uint16_t *k = k_cache + position / EL_KEYS * d * EL_KEYS + position % EL_KEYS;  // k[:, lane]
-    uint16_t *v = v_cache + position * d;
+    uint16_t *k = (uint16_t *)k_cache + position / EL_KEYS * d * EL_KEYS + position % EL_KEYS;  // k[:, lane]
+    uint16_t *v = (uint16_t *)v_cache + position * d;
     for (size_t i = 0; i < d; i += 8) {
         const uint16x8_t halves = to_f16(key + i);
         vst1q_lane_u16(k + (i + 0) * EL_KEYS, halves, 0);
@@ -52,12 +53,12 @@ void el_kv_write_f16__neon(size_t d, size_t position, const float *key, const fl
     }
 }
 
-void el_kv_write_f32__neon(size_t d, size_t position, const float *key, const float *value, float *k_cache,
-                           float *v_cache)
+void el_kv_write_f32__neon(size_t d, size_t position, const float *key, const float *value, void *k_cache,
+                           void *v_cache)
 {
     assert(d % 8 == 0);
-    float *k = k_cache + position / EL_KEYS * d * EL_KEYS + position % EL_KEYS;  // k[:, lane]
-    float *v = v_cache + position * d;
+    float *k = (float *)k_cache + position / EL_KEYS * d * EL_KEYS + position % EL_KEYS;  // k[:, lane]
+    float *v = (float *)v_cache + position * d;
     for (size_t i = 0; i < d; i += 4) {
         const float32x4_t x = vld1q_f32(key + i);
         vst1q_lane_f32(k + (i + 0) * EL_KEYS, x, 0);
@@ -66,4 +67,11 @@ void el_kv_write_f32__neon(size_t d, size_t position, const float *key, const fl
         vst1q_lane_f32(k + (i + 3) * EL_KEYS, x, 3);
         vst1q_f32(v + i, vld1q_f32(value + i));
     }
+}
+
+void el_kv_write_q8_0__neon(size_t d, size_t position, const float *key, const float *value, void *k_cache,
+                            void *v_cache)
+{
+    assert(d % 8 == 0 && d <= EL_HEAD_MAX);
+    el_kv_write_q8(el_quantize_act_q8__neon, d, position, key, value, k_cache, v_cache);
 }
