@@ -160,6 +160,32 @@ def sample(
     position: int = 0,
 ) -> int: ...
 
+class Sampler:
+    def __new__(
+        cls,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+        min_p: float,
+        repeat_penalty: float,
+        seed: int,
+        stream: int,
+        bias_ids: Ids,
+        bias_values: tuple[float, ...],
+        /,
+    ) -> Sampler: ...
+    def choose(self, logits: npt.NDArray[np.float32], recent: Ids, position: int, /) -> int: ...
+
+def logprobs(
+    logits: npt.NDArray[np.float32], id: int, n: int, /
+) -> tuple[float, list[tuple[int, float]]]: ...
+
+# py_lookup.c
+class Lookup:
+    def __new__(cls, capacity: int, /) -> Lookup: ...
+    def push(self, ids: Ids, /) -> None: ...
+    def guess(self, limit: int, /) -> tuple[list[int], int]: ...
+
 # py_cpu.c, fronted by edgellm.cpu
 def cpu_features() -> list[str]: ...
 def cpu_isas() -> list[str]: ...

@@ -1,11 +1,14 @@
 #include "edgellm/sampler.h"
 
 #include <float.h>
+#include <math.h>
 #include <string.h>
 
 #include "core/error.h"
 
 #define FIRST_TOP_P ((size_t)64)
+
+enum { BLOCK = 16 };  // logits that are compared at once
 
 typedef struct candidate {
     float logit;  // its weight once the last step begins
@@ -185,15 +188,17 @@ static float penalised(float logit, double penalty)
     return y < -(double)FLT_MAX ? -FLT_MAX : (float)y;
 }
 
+static el_status refuse(size_t i, float logit, el_error *err)
+{
+    return el_fail(err, EL_ERR_ARG, "logits[%zu] is %s", i, logit != logit ? "NaN" : "infinite");
+}
+
 /* All tokens by id, the recent ones penalised. */
 static el_status gather(candidates *c, const float *logits, const el_sampler_params *params,
                         const int32_t *recent, size_t n_recent, el_error *err)
 {
     for (size_t i = 0; i < c->n; i++) {
-        if (!(logits[i] <= FLT_MAX)) {
-            return el_fail(err, EL_ERR_ARG, "logits[%zu] is %s", i,
-                           logits[i] != logits[i] ? "NaN" : "infinite");
-        }
+        if (!(logits[i] <= FLT_MAX)) return refuse(i, logits[i], err);
         c->at[i] = (candidate){.logit = logits[i], .id = (int32_t)i};
     }
     for (size_t i = 0; i < n_recent; i++) {
@@ -227,6 +232,40 @@ el_status el_sampler_check(const el_sampler_params *params, el_error *err)
     return EL_OK;
 }
 
+static el_status nothing_allowed(el_error *err)
+{
+    return el_fail(err, EL_ERR_ARG, "every logit is -infinity: no token is allowed");
+}
+
+/* Whether one of BLOCK logits is above max, or NaN. */
+static int any_above(const float *logits, float max)
+{
+    int above = 0;
+    for (size_t j = 0; j < BLOCK; j++) above |= !(logits[j] <= max);
+    return above;
+}
+
+/* The first of the largest, where there is nothing to penalise. Blocks that hold nothing better are passed over at
+ * a comparison per logit. */
+static el_status take_largest(const float *logits, size_t vocab, int32_t *out, el_error *err)
+{
+    float max = -HUGE_VALF;
+    size_t at = 0;
+    for (size_t i = 0; i < vocab; i += BLOCK) {
+        const size_t end = vocab - i < BLOCK ? vocab : i + BLOCK;
+        if (end - i == BLOCK && !any_above(logits + i, max)) continue;
+        for (size_t j = i; j < end; j++) {
+            if (logits[j] <= max) continue;
+            if (!(logits[j] <= FLT_MAX)) return refuse(j, logits[j], err);
+            max = logits[j];
+            at = j;
+        }
+    }
+    if (max < -FLT_MAX) return nothing_allowed(err);
+    *out = (int32_t)at;
+    return EL_OK;
+}
+
 size_t el_sampler_workspace_bytes(size_t vocab)
 {
     return vocab > INT32_MAX || vocab > SIZE_MAX / sizeof(candidate) ? 0 : vocab * sizeof(candidate);
@@ -241,6 +280,10 @@ el_status el_sample(const float *logits, size_t vocab, const el_sampler_params *
         return el_fail(err, EL_ERR_ARG, "a vocabulary of %zu tokens", vocab);
     }
 
+    if (params->temperature == 0.0 && (n_recent == 0 || params->repeat_penalty == 1.0)) {
+        return take_largest(logits, vocab, out, err);
+    }
+
     candidates c = {.at = workspace, .n = vocab};
     st = gather(&c, logits, params, recent, n_recent, err);
     if (st != EL_OK) return st;
@@ -250,7 +293,7 @@ el_status el_sample(const float *logits, size_t vocab, const el_sampler_params *
         if (c.at[i].logit > best.logit) best = c.at[i];
     }
     c.max = best.logit;
-    if (c.max < -FLT_MAX) return el_fail(err, EL_ERR_ARG, "every logit is -infinity: no token is allowed");
+    if (c.max < -FLT_MAX) return nothing_allowed(err);
 
     if (params->temperature == 0.0) {
         *out = best.id;
@@ -260,5 +303,39 @@ el_status el_sample(const float *logits, size_t vocab, const el_sampler_params *
     if (params->top_p < 1.0) filter_top_p(&c, params->top_p);
     if (params->min_p > 0.0) filter_min_p(&c, params->min_p);
     *out = draw_one(&c, params->temperature, el_uniform(draw));
+    return EL_OK;
+}
+
+el_status el_bias_apply(float *logits, size_t vocab, const el_bias *bias, size_t n, el_error *err)
+{
+    int taken = 0;  // whether an allowed token has +infinity
+    for (size_t i = 0; i < n; i++) {
+        if (bias[i].id < 0 || (size_t)bias[i].id >= vocab) {
+            return el_fail(err, EL_ERR_ARG, "bias for token %d, not in 0..%zu", (int)bias[i].id, vocab - 1);
+        }
+        if (i > 0 && bias[i].id <= bias[i - 1].id) {
+            return el_fail(err, EL_ERR_ARG, "bias for token %d is out of order", (int)bias[i].id);
+        }
+        if (bias[i].value != bias[i].value) {
+            return el_fail(err, EL_ERR_ARG, "bias for token %d is NaN", (int)bias[i].id);
+        }
+        taken |= bias[i].value > FLT_MAX && logits[bias[i].id] >= -FLT_MAX;
+    }
+    if (taken) {
+        size_t next = 0;
+        for (size_t id = 0; id < vocab; id++) {
+            while (next < n && (size_t)bias[next].id < id) next++;
+            const int keeps = next < n && (size_t)bias[next].id == id && bias[next].value > FLT_MAX;
+            if (!keeps) logits[id] = -HUGE_VALF;
+        }
+        return EL_OK;
+    }
+    for (size_t i = 0; i < n; i++) {
+        float *logit = logits + bias[i].id;
+        if (bias[i].value < -FLT_MAX) *logit = -HUGE_VALF;
+        if (!(*logit >= -FLT_MAX && *logit <= FLT_MAX) || bias[i].value > FLT_MAX) continue;
+        const double y = (double)*logit + (double)bias[i].value;
+        *logit = y > (double)FLT_MAX ? FLT_MAX : y < -(double)FLT_MAX ? -FLT_MAX : (float)y;
+    }
     return EL_OK;
 }

@@ -56,6 +56,7 @@ int el_py_add_batch(PyObject *module);
 int el_py_add_edge(PyObject *module);
 int el_py_add_edge_writer(PyObject *module);
 int el_py_add_sampler(PyObject *module);
+int el_py_add_lookup(PyObject *module);
 int el_py_add_cpu(PyObject *module);
 int el_py_add_ops(PyObject *module);
 int el_py_add_testing(PyObject *module);

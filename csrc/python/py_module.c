@@ -63,6 +63,7 @@ static int module_exec(PyObject *module)
     if (el_py_add_model(module) < 0) return -1;
     if (el_py_add_batch(module) < 0) return -1;
     if (el_py_add_sampler(module) < 0) return -1;
+    if (el_py_add_lookup(module) < 0) return -1;
     if (el_py_add_cpu(module) < 0) return -1;
     if (el_py_add_ops(module) < 0) return -1;
     if (el_py_add_testing(module) < 0) return -1;

@@ -5,12 +5,11 @@ one with a session of its own, `edgellm.Scheduler` many together. `writing` and 
 of `edgellm.Model`.
 """
 
+from edgellm.generation.request import Options, Request, Sampling
 from edgellm.generation.results import (
     ChatCompletion,
     Completion,
-    Options,
-    Request,
-    Sampling,
+    Speculation,
     Timings,
     Token,
     TokenLogprob,
@@ -24,6 +23,7 @@ __all__ = [
     "Options",
     "Request",
     "Sampling",
+    "Speculation",
     "Timings",
     "Token",
     "TokenLogprob",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from edgellm.generation.drivers import drain, pieces, tokens
-from edgellm.generation.results import ChatCompletion, Completion, Options, Request, Token
+from edgellm.generation.request import Options, Place, Request
+from edgellm.generation.results import ChatCompletion, Completion, Token
 
 if TYPE_CHECKING:
     from edgellm.model import Model
@@ -26,8 +28,8 @@ class Conversing:
     def _answer(
         self, messages: Sequence[Mapping[str, Any]], max_tokens: int, options: Options
     ) -> Generator[Token, None, Completion]:
-        request = Request.of(max_tokens, options)
-        return tokens(cast("Model", self), self._chat_ids(messages), request, options.get("context"))
+        request = Request.of(cast("Model", self), max_tokens, options)
+        return tokens(cast("Model", self), self._chat_ids(messages), request, Place.of(options))
 
     def chat(
         self,
@@ -44,7 +46,7 @@ class Conversing:
         messages : sequence of {"role": ..., "content": ...}
             Roles as the template knows them: "system", "user", "assistant".
         max_tokens, **options
-            As `generate`: temperature, top_k, top_p, min_p, repeat_penalty, seed, stop, context.
+            As `generate`.
 
         Returns
         -------
@@ -59,7 +61,7 @@ class Conversing:
             If the conversation does not fit in the context.
         """
         done = drain(self._answer(messages, max_tokens, options))
-        return ChatCompletion(done.text, done.ids, done.timings, done.finish_reason)
+        return ChatCompletion(*(getattr(done, field.name) for field in fields(done)))
 
     def stream_chat(
         self,

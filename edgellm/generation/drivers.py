@@ -7,8 +7,9 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 from edgellm import _core
-from edgellm.generation.results import Completion, Request, Token
-from edgellm.generation.state import Generation, check_prompt
+from edgellm.generation.request import Place, Request
+from edgellm.generation.results import Completion, Token
+from edgellm.generation.state import Generation
 
 if TYPE_CHECKING:
     from edgellm.model import Model
@@ -24,19 +25,22 @@ def step(generation: Generation, limit: int = _ALL) -> list[Token]:
 
 
 def tokens(
-    model: Model, ids: list[int], request: Request, context: int | None
+    model: Model, ids: list[int], request: Request, place: Place
 ) -> Generator[Token, None, Completion]:
     """Yield tokens; return the `Completion`. Arguments are checked at the call."""
-    room = min(len(ids) + request.max_tokens, model.config.context) if context is None else context
-    check_prompt(ids, room)
-    return _tokens(model, ids, request, room)
+    return _tokens(model, ids, request, place, place.room(model, ids, request.max_tokens))
 
 
-def _tokens(model: Model, ids: list[int], request: Request, room: int) -> Generator[Token, None, Completion]:
+def _tokens(
+    model: Model, ids: list[int], request: Request, place: Place, room: int
+) -> Generator[Token, None, Completion]:
     started_s = time.perf_counter()
-    generation = Generation(model, ids, request, model.session(room), started_s)
-    while not generation.done:
-        yield from step(generation)
+    generation = Generation(model, ids, request, model.session(room, place.kv), started_s)
+    try:
+        while not generation.done:
+            yield from step(generation)
+    finally:
+        generation.cancel()
     return generation.result()
 
 

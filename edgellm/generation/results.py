@@ -1,83 +1,9 @@
-"""What a caller asks of a generation, and what it gives."""
+"""What a generation gives."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypedDict
-
-import numpy as np
-
-from edgellm import _core
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How the next token is chosen; `edgellm.Model.generate` explains each field."""
-
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    repeat_penalty: float = 1.0
-    seed: int = 0
-
-
-class Options(TypedDict, total=False):
-    """Keyword arguments of `edgellm.Model.generate` that its relatives take too."""
-
-    temperature: float
-    top_k: int
-    top_p: float
-    min_p: float
-    repeat_penalty: float
-    seed: int
-    stop: str | Sequence[str]
-    context: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One text to be generated, apart from its prompt."""
-
-    max_tokens: int = 256
-    sampling: Sampling = field(default_factory=Sampling)
-    stop: tuple[str, ...] = ()
-    stream: int = 0  # which text of the seed: its random numbers are its own
-
-    @classmethod
-    def of(cls, max_tokens: int, options: Mapping[str, Any]) -> Request:
-        """The request that keyword arguments of `generate` describe, `context` left aside.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If an argument is out of range or unknown.
-        """
-        rest = {name: value for name, value in options.items() if name != "context"}
-        stop = rest.pop("stop", ())
-        stops = (stop,) if isinstance(stop, str) else tuple(stop)
-        request = cls(max_tokens, Sampling(**rest), stops)
-        request.check()
-        return request
-
-    def check(self) -> None:
-        """ValueError if a field is out of range."""
-        if self.max_tokens < 1:
-            raise ValueError(f"max_tokens must be at least 1, got {self.max_tokens}")
-        if any(not isinstance(s, str) or not s for s in self.stop):
-            raise ValueError("stop: expected non-empty strings")
-        s = self.sampling
-        _core.sample(
-            np.zeros(1, np.float32),
-            temperature=s.temperature,
-            top_k=s.top_k,
-            top_p=s.top_p,
-            min_p=s.min_p,
-            repeat_penalty=s.repeat_penalty,
-            seed=s.seed,
-            stream=self.stream,
-        )
+from dataclasses import dataclass
+from typing import NamedTuple
 
 
 class TokenLogprob(NamedTuple):
@@ -116,13 +42,29 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True)
+class Speculation:
+    """How drafts fared in one generation."""
+
+    drafted: int  # tokens that were guessed and verified
+    accepted: int  # of them, those that the text has
+    steps: int  # evaluations after the prompt; without drafts it takes one per token
+
+    @property
+    def acceptance(self) -> float:
+        """Share of the drafts that was right; nan if there was none."""
+        return self.accepted / self.drafted if self.drafted else float("nan")
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """What a generation gave."""
 
     text: str
     ids: list[int]
     timings: Timings
-    finish_reason: str  # "stop": an end token or stop string; "length": max_tokens or a full context
+    finish_reason: str  # "stop": an end token, a stop string or the grammar's end; "length": no more room
+    logprobs: list[TokenLogprob] | None = None  # of each id, where asked for
+    speculation: Speculation | None = None  # where there was a draft
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edgellm import _core
-from edgellm.generation.results import Completion, Request, Timings, Token
+from edgellm.generation.choosing import Chooser
+from edgellm.generation.request import check_prompt
+from edgellm.generation.results import Completion, Speculation, Timings, Token, TokenLogprob
 from edgellm.generation.text import Assembler
 
 if TYPE_CHECKING:
+    from edgellm.generation.drafts import Drafter, Pace
+    from edgellm.generation.request import Request
     from edgellm.model import Model
     from edgellm.session import Session
-
-REPEAT_WINDOW = 64  # last tokens that the repetition penalty looks at, as in llama.cpp
 
 
 class Generation:
@@ -38,12 +39,12 @@ class Generation:
     started_s : float, optional
         When the caller asked, by `clock`; now if not given.
     clock : callable
-        Seconds, for the timings. It does not influence the text.
+        Seconds, for the timings and the number of drafts. It does not influence the text.
 
     Raises
     ------
     ValueError
-        If the prompt is empty, holds what is no token, or the request is out of range.
+        If the prompt is empty, the request is out of range, or a text of its grammar needs more tokens.
     ContextError
         If the prompt does not fit in the session.
 
@@ -55,30 +56,45 @@ class Generation:
 
     Examples
     --------
+    >>> from edgellm.generation import Request
     >>> with edgellm.load(edgellm.models.resolve("smollm2-135m")) as m:
-    ...     ids, batch = m.tokenizer.encode("The capital of France is"), edgellm.Batch(m)
-    ...     one = Generation(m, ids, Request(max_tokens=2), m.session(context=16))
+    ...     session = m.session(context=16)
+    ...     prompt = m.tokenizer.encode("The capital of France is")
+    ...     one = Generation(m, prompt, Request(max_tokens=2), session)
     ...     while not one.done:
     ...         ids, rows = one.wants(3)
-    ...         tokens = one.take(one.session.eval(ids)[None] if rows else one.session.eval(ids))
+    ...         logits = session.eval(ids, logits="all")
+    ...         tokens = one.take(logits[len(ids) - rows :])
     ...     one.result().text
     ' Paris.'
     """
 
     __slots__ = (
+        "_accepted",
+        "_all",
         "_assembler",
+        "_chooser",
         "_clock",
+        "_drafted",
+        "_drafter",
+        "_drafts",
         "_ends",
         "_fed",
         "_first_s",
-        "_ids",
         "_last_s",
+        "_level",
+        "_logprobs",
         "_model",
-        "_out",
+        "_most",
+        "_pace",
         "_pieces",
         "_prefilled_s",
+        "_prompt",
         "_request",
+        "_rows",
         "_started_s",
+        "_step_s",
+        "_steps",
         "_wanted",
         "finish_reason",
         "session",
@@ -93,24 +109,36 @@ class Generation:
         started_s: float | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        request.check()
+        request.check(model)
+        check_prompt(ids, session.context)
         self._clock = clock
         self._started_s = clock() if started_s is None else started_s
-        self._first_s = self._prefilled_s = self._last_s = self._started_s
+        self._first_s = self._prefilled_s = self._last_s = self._step_s = self._started_s
         self._model = model
-        self._ids = list(ids)
         self._request = request
         self.session = session
+        self._all = list(ids)  # the prompt and the text
+        self._prompt = len(self._all)
+        self._most = min(request.max_tokens, session.context + 1 - self._prompt)
+        self._fed = session.position  # tokens of `_all` that the session holds
+        if self._fed >= self._prompt:
+            raise ValueError(f"prompt: the session holds {self._fed} tokens, the prompt has {self._prompt}")
+        self._wanted = self._rows = 0  # what the last `wants` handed out
+        self._drafts: list[int] = []  # its last tokens
+        self._level = self._drafted = self._accepted = self._steps = 0
+        self._drafter: Drafter | None = None
+        self._pace: Pace | None = None
         self._assembler = Assembler(model.tokenizer, request.stop)
+        self._chooser = Chooser(request, model.tokenizer)
         self._ends = frozenset(model.tokenizer.end_ids)
-        self._fed = session.position  # tokens of prompt and text that the session holds
-        self._wanted = 0  # tokens that the last `wants` handed out
-        self._out: list[int] = []
         self._pieces: list[str] = []
+        self._logprobs: list[TokenLogprob] = []
         self.finish_reason = ""
-        check_prompt(self._ids, session.context)
-        if self._fed >= len(self._ids):
-            raise ValueError(f"prompt: the session holds {self._fed} tokens, the prompt has {len(self._ids)}")
+        matcher = self._chooser.matcher
+        if matcher is not None and matcher.shortest > self._most:
+            raise ValueError(
+                f"max_tokens: the grammar may need {matcher.shortest} tokens, room is for {self._most}"
+            )
 
     @property
     def done(self) -> bool:
@@ -120,12 +148,17 @@ class Generation:
     @property
     def prompt_left(self) -> int:
         """Tokens of the prompt that were not evaluated yet."""
-        return max(0, len(self._ids) - self._fed)
+        return max(0, self._prompt - self._fed)
 
     @property
     def generated(self) -> int:
         """Tokens chosen so far."""
-        return len(self._out)
+        return len(self._all) - self._prompt
+
+    @property
+    def held(self) -> list[int]:
+        """The tokens that the session holds: the beginning of prompt and text."""
+        return self._all[: self._fed]
 
     def wants(self, limit: int) -> tuple[list[int], int]:
         """Tokens to append to the session next.
@@ -144,12 +177,15 @@ class Generation:
         """
         if self.finish_reason:
             return [], 0
-        if self._fed < len(self._ids):
-            ids = self._ids[self._fed : self._fed + limit]
-            self._wanted = len(ids)
-            return ids, int(self._fed + len(ids) == len(self._ids))
-        self._wanted = 1
-        return self._out[-1:], 1
+        ids = self._all[self._fed : self._fed + limit]
+        self._rows = int(self._fed + len(ids) == len(self._all))
+        self._drafts = []
+        if self._rows and self._request.draft is not None and self.generated:
+            self._drafts = self._draft(limit - len(ids))
+            ids += self._drafts
+            self._rows += len(self._drafts)
+        self._wanted = len(ids)
+        return ids, self._rows
 
     def take(self, logits: NDArray[np.float32] | None) -> list[Token]:
         """Go on with the logits of what was wanted.
@@ -163,75 +199,147 @@ class Generation:
         -------
         tokens : list of Token
             What became known: none inside the prompt, and after an end token only text held back until then.
+
+        Raises
+        ------
+        ValueError
+            If no token is allowed, because of a bias, or a logit is no number.
         """
         self._fed += self._wanted
         self._wanted = 0
-        if self._fed < len(self._ids) or logits is None:
+        if not self._rows or logits is None or self.finish_reason:
             return []
-        now = self._clock()
-        if not self._out:
-            self._prefilled_s = now
-        token = self._choose(logits[-1])
+        first = len(self._all) == self._prompt
+        if first:
+            self._prefilled_s = self._clock()
+        else:
+            self._steps += 1
+        tokens: list[Token] = []
+        right = 0
+        for row, guess in zip(logits[-self._rows :], [*self._drafts, None], strict=True):
+            token = self._add(row, tokens)
+            if token != guess:
+                break
+            right += 1
+            if self.finish_reason:
+                break
+        if not self.finish_reason:
+            self._jump(tokens)
         self._last_s = self._clock()
-        if not self._out:
+        if first:
             self._first_s = self._last_s
-        return self._add(token)
+        self._settle(right)
+        return tokens
 
     def cancel(self) -> None:
         """End here, unless it has ended already; `result` has what there is."""
-        self.finish_reason = self.finish_reason or "cancelled"
+        self._close("cancelled")
 
     def result(self) -> Completion:
         """The text so far, with its timings."""
         prefill_s = self._prefilled_s - self._started_s
         decode_s = self._last_s - self._first_s
         ttft_s = self._first_s - self._started_s
-        timings = Timings(len(self._ids), len(self._out), prefill_s, decode_s, ttft_s)
-        return Completion("".join(self._pieces), self._out, timings, self.finish_reason)
-
-    def _choose(self, logits: NDArray[np.float32]) -> int:
-        s = self._request.sampling
-        recent = (self._ids + self._out)[-REPEAT_WINDOW:] if s.repeat_penalty != 1.0 else ()
-        return _core.sample(
-            logits,
-            temperature=s.temperature,
-            top_k=s.top_k,
-            top_p=s.top_p,
-            min_p=s.min_p,
-            repeat_penalty=s.repeat_penalty,
-            recent=recent,
-            seed=s.seed,
-            stream=self._request.stream,
-            position=len(self._ids) + len(self._out),
+        timings = Timings(self._prompt, self.generated, prefill_s, decode_s, ttft_s)
+        drafts = Speculation(self._drafted, self._accepted, self._steps)
+        return Completion(
+            "".join(self._pieces),
+            self._all[self._prompt :],
+            timings,
+            self.finish_reason,
+            None if self._request.logprobs is None else list(self._logprobs),
+            None if self._request.draft is None else drafts,
         )
 
-    def _add(self, token: int) -> list[Token]:
-        """Take over a chosen token; what it makes known."""
+    def _draft(self, limit: int) -> list[int]:
+        """Guesses of the next tokens, as many as pay."""
+        self._step_s = self._clock()
+        most = min(limit, self._most - self.generated - 1, self.session.context - len(self._all))
+        if self._drafter is None or self._pace is None:
+            from edgellm.generation.drafts import drafter
+
+            capacity = self._prompt + self._most
+            self._drafter, self._pace = drafter(
+                self._model, self._request, capacity, self._prefilled_s - self._started_s
+            )
+        pace = self._pace
+        if most < 1 or not pace.solvent:
+            return []
+        self._level = self._drafter.look(self._all)
+        now = self._clock()
+        pace.looked(now - self._step_s)
+        self._step_s = now
+        count = pace.length(self._level, most) if self._level >= 0 else 0
+        guesses = self._drafter.guess(count) if count else []
+        end = next((n for n, token in enumerate(guesses) if token in self._ends), len(guesses))
+        return self._chooser.admissible(guesses[:end])
+
+    def _settle(self, right: int) -> None:
+        """Forget the drafts that were wrong, and learn from it."""
+        drafts = len(self._drafts)
+        wrong = drafts - right
+        if wrong:
+            self.session.truncate(self.session.position - wrong)
+            self._fed -= wrong
+        if self._pace is not None:
+            self._drafted += drafts
+            self._accepted += right
+            self._pace.stepped(self._level, drafts, right, self._last_s - self._step_s)
+        if self.finish_reason:
+            self._close(self.finish_reason)
+
+    def _add(self, logits: NDArray[np.float32], tokens: list[Token]) -> int:
+        """Choose a token and take it over; `tokens` gets what that makes known."""
+        left = self._most - self.generated
+        token, logprob, top = self._chooser.choose(logits, self._all, len(self._all), left)
         if token in self._ends:
-            return self._end("stop")
-        self._out.append(token)
+            self._end("stop", tokens)
+            return token
+        if logprob is not None:
+            text = self._model.tokenizer.decode([token])
+            self._logprobs.append(TokenLogprob(token, text, logprob, top))
+        matcher = self._chooser.matcher
+        if matcher is not None:
+            matcher.accept(token)
+        self._append(token, logprob, top, tokens)
+        if matcher is not None and matcher.finished and not self.finish_reason:
+            self._end("stop", tokens)
+        return token
+
+    def _jump(self, tokens: list[Token]) -> None:
+        """Take over tokens that the grammar leaves no choice about; the next step evaluates them together."""
+        matcher = self._chooser.matcher
+        if matcher is None:
+            return
+        for sure in self._chooser.forced(self._most - self.generated):
+            if self.finish_reason or sure in self._ends:
+                return
+            matcher.accept(sure)
+            self._append(sure, None, (), tokens)
+        if matcher.finished and not self.finish_reason:
+            self._end("stop", tokens)
+
+    def _append(
+        self, token: int, logprob: float | None, top: tuple[TokenLogprob, ...], tokens: list[Token]
+    ) -> None:
+        self._all.append(token)
         piece = self._assembler.push(token)
         if piece:
             self._pieces.append(piece)
-        tokens = [Token(token, piece)]
+        tokens.append(Token(token, piece, logprob, top))
         if self._assembler.stopped:
             self.finish_reason = "stop"
-        elif len(self._out) == self._request.max_tokens or self.session.position == self.session.context:
-            tokens += self._end("length")
-        return tokens
+        elif self.generated == self._most:
+            self._end("length", tokens)
 
-    def _end(self, reason: str) -> list[Token]:
+    def _end(self, reason: str, tokens: list[Token]) -> None:
         piece = self._assembler.finish()
         self.finish_reason = "stop" if self._assembler.stopped else reason
-        if not piece:
-            return []
-        self._pieces.append(piece)
-        return [Token(None, piece)]
+        if piece:
+            self._pieces.append(piece)
+            tokens.append(Token(None, piece))
 
-
-def check_prompt(ids: Sequence[int], context: int) -> None:
-    """ValueError or ContextError if a prompt cannot be evaluated in so many positions."""
-    if not ids:
-        raise ValueError("prompt: no tokens; give at least one")
-    if len(ids) > context:
-        raise _core.ContextError(f"prompt: {len(ids)} tokens do not fit in a context of {context}")
+    def _close(self, reason: str) -> None:
+        self.finish_reason = self.finish_reason or reason
+        self._drafter = self._pace = None  # with a session, perhaps
+        self._chooser.matcher = None

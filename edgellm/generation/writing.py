@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator, Sequence
-from typing import TYPE_CHECKING, Unpack, cast
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from edgellm.generation.drivers import drain, pieces, tokens
-from edgellm.generation.results import Completion, Options, Request, Token
+from edgellm.generation.request import Grammar, Options, Place, Request
+from edgellm.generation.results import Completion, Token
 
 if TYPE_CHECKING:
     from edgellm.model import Model
@@ -27,8 +28,8 @@ class Writing:
     def _tokens(
         self, ids: list[int], max_tokens: int, options: Options
     ) -> Generator[Token, None, Completion]:
-        request = Request.of(max_tokens, options)
-        return tokens(cast("Model", self), ids, request, options.get("context"))
+        request = Request.of(cast("Model", self), max_tokens, options)
+        return tokens(cast("Model", self), ids, request, Place.of(options))
 
     def generate(
         self,
@@ -43,6 +44,12 @@ class Writing:
         stop: str | Sequence[str] = (),
         context: int | None = None,
         parse_special: bool = False,
+        grammar: str | Grammar | None = None,
+        json_schema: Mapping[str, Any] | bool | str | None = None,
+        draft: str | Model | None = None,
+        logprobs: int | None = None,
+        logit_bias: Mapping[int, float] | None = None,
+        kv: str | None = None,
     ) -> Completion:
         """Continue a prompt.
 
@@ -65,18 +72,34 @@ class Writing:
         parse_special : bool
             Whether texts of control tokens in `prompt` become those tokens. Leave it off for text
             that you do not control.
+        grammar : str or Grammar, optional
+            The text is one of this grammar: GBNF, or what `edgellm.grammar` made of it. It is always
+            complete, however few tokens there are.
+        json_schema : dict, bool or str, optional
+            The text is JSON that is valid against this schema.
+        draft : {"lookup"} or Model, optional
+            Guess tokens ahead and verify several at once: from where the text has been before, or by a
+            smaller model with the same vocabulary. The text stays the same; repetitive text comes faster.
+        logprobs : int, optional
+            Give the log-probability of each token, and so many of the likeliest beside it (0: none).
+        logit_bias : dict of int to float, optional
+            Added to the logits of these ids; -inf forbids a token, inf forbids all others wherever the
+            token is allowed.
+        kv : {"f16", "f32"}, optional
+            What the cache holds; `default_kv` if not given.
 
         Returns
         -------
         completion : Completion
-            `.text`, `.ids`, `.timings`, `.finish_reason` ("stop" or "length").
+            `.text`, `.ids`, `.timings`, `.finish_reason` ("stop" or "length"), `.logprobs`, `.speculation`.
 
         Raises
         ------
         ContextError
             If the prompt does not fit in the context.
         ValueError
-            If an argument is out of range.
+            If an argument is out of range, `max_tokens` cannot hold a text of the grammar, or `logit_bias`
+            forbids every token that the grammar allows.
         KeyboardInterrupt
             On Ctrl-C, within one token.
 
@@ -96,6 +119,12 @@ class Writing:
             "seed": seed,
             "stop": stop,
             "context": context,
+            "grammar": grammar,
+            "json_schema": json_schema,
+            "draft": draft,
+            "logprobs": logprobs,
+            "logit_bias": logit_bias,
+            "kv": kv,
         }
         return drain(self._tokens(self._ids(prompt, parse_special), max_tokens, options))
 

@@ -55,6 +55,30 @@ size_t el_sampler_workspace_bytes(size_t vocab);
 el_status el_sample(const float *logits, size_t vocab, const el_sampler_params *params, const int32_t *recent,
                     size_t n_recent, el_draw draw, void *workspace, int32_t *out, el_error *err);
 
+/// A change of one token's logit: added to it. -INFINITY forbids the token; +INFINITY forbids, wherever the
+/// token is allowed, all tokens without it.
+typedef struct el_bias {
+    int32_t id;
+    float value;
+} el_bias;
+
+/// Apply (n,) changes, by ascending id, to (vocab,) logits. Sums beyond the range of float stay finite.
+/// EL_ERR_ARG, with nothing changed, if an id is out of range or out of order, or a value NaN.
+el_status el_bias_apply(float *logits, size_t vocab, const el_bias *bias, size_t n, el_error *err);
+
+/// Natural logarithms of probabilities, with the bits of el_score.
+///
+/// @param[in]  isa        index from el_isa_find; the bits do not depend on it
+/// @param[in]  logits     (vocab,) finite, vocab >= 1
+/// @param[in]  id         below vocab
+/// @param[in]  n          at most vocab
+/// @param[in]  workspace  (vocab,)
+/// @param[out] logprob    of `id`
+/// @param[out] top        (n,) the likeliest tokens, the best first, equals by id
+/// @param[out] top_logprob (n,)
+void el_logprobs(size_t isa, const float *logits, size_t vocab, int32_t id, size_t n, float *workspace,
+                 double *logprob, int32_t *top, double *top_logprob);
+
 EL_API_END
 
 #endif
