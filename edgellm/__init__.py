@@ -12,7 +12,7 @@ from typing import Any
 from edgellm import _core
 from edgellm._core import ContextError, EdgellmError, FormatError, Tokenizer
 from edgellm.batch import Batch
-from edgellm.generation import ChatCompletion, Completion, Timings
+from edgellm.generation import ChatCompletion, Completion, Speculation, Timings, Token, TokenLogprob
 from edgellm.model import Model, load
 from edgellm.session import Session
 from edgellm.shape import ModelConfig, Plan
@@ -31,7 +31,10 @@ __all__ = [
     "ModelConfig",
     "Plan",
     "Session",
+    "Speculation",
     "Timings",
+    "Token",
+    "TokenLogprob",
     "Tokenizer",
     "__numerics__",
     "__version__",

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator, Mapping, Sequence
+import operator
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
-from edgellm.generation.drivers import drain, pieces, tokens
+import numpy as np
+from numpy.typing import NDArray
+
+from edgellm.generation.drivers import complete, drain, pieces, tokens
 from edgellm.generation.request import Grammar, Options, Place, Request
 from edgellm.generation.results import Completion, Token
 
@@ -151,6 +156,98 @@ class Writing:
     ) -> Iterator[Token]:
         """As `stream`, token by token: yields each `Token` as it is chosen."""
         return self._tokens(self._ids(prompt, parse_special), max_tokens, options)
+
+    def completions(
+        self,
+        prompt: Prompt,
+        n: int,
+        max_tokens: int = 256,
+        parse_special: bool = False,
+        **options: Unpack[Options],
+    ) -> list[Completion]:
+        """Several texts of one prompt, which is evaluated once; they are generated together.
+
+        Completion i draws from random stream i of the seed, so the first is that of `generate`, and more of
+        them do not change the ones before. Parameters and errors as `generate`.
+        """
+        if operator.index(n) < 1:
+            raise ValueError(f"completions: n must be at least 1, got {n}")
+        model = cast("Model", self)
+        request = Request.of(model, max_tokens, options)
+        requests = [replace(request, stream=i) for i in range(n)]
+        return complete(model, self._ids(prompt, parse_special), requests, Place.of(options))
+
+    async def agenerate(
+        self,
+        prompt: Prompt,
+        max_tokens: int = 256,
+        parse_special: bool = False,
+        **options: Unpack[Options],
+    ) -> Completion:
+        """As `generate`, for asyncio: other tasks go on meanwhile.
+
+        Cancelling the task ends the generation within one step and gives its memory back.
+        """
+        from edgellm.generation import aio
+
+        model = cast("Model", self)
+        request = Request.of(model, max_tokens, options)
+        return await aio.complete(model, self._ids(prompt, parse_special), request, Place.of(options))
+
+    def astream(
+        self,
+        prompt: Prompt,
+        max_tokens: int = 256,
+        parse_special: bool = False,
+        **options: Unpack[Options],
+    ) -> AsyncGenerator[str, None]:
+        """As `stream`, for ``async for``; see `agenerate`. Arguments are checked at the call."""
+        from edgellm.generation import aio
+
+        model = cast("Model", self)
+        request = Request.of(model, max_tokens, options)
+        ids, place = self._ids(prompt, parse_special), Place.of(options)
+        place.room(model, ids, max_tokens)
+        return aio.pieces(model, ids, request, place)
+
+    def embed(
+        self,
+        texts: str | Sequence[str] | Sequence[Sequence[int]],
+        pooling: str = "mean",
+        normalize: bool = True,
+    ) -> NDArray[np.float32]:
+        """Vectors whose directions say how alike texts are.
+
+        Parameters
+        ----------
+        texts : str, or (n,) sequence of str or of sequences of int
+            Texts, encoded as prompts are, or their token ids. One str counts as one text.
+        pooling : {"mean", "last"}
+            Over the hidden states of all tokens (after the final norm), or that of the last.
+        normalize : bool
+            Scale to length 1.
+
+        Returns
+        -------
+        vectors : (n, width) ndarray of float32
+            The same bits alone or with others, on every machine.
+
+        Raises
+        ------
+        ContextError
+            If a text is longer than what the model was trained for.
+        ValueError
+            If a text has no tokens, or an argument is unknown.
+
+        Notes
+        -----
+        A decoder is not trained for this: its vectors are useful, but those of a model for embeddings are
+        better.
+        """
+        from edgellm.generation.embedding import embed
+
+        each = [texts] if isinstance(texts, str) else texts
+        return embed(cast("Model", self), [self._ids(text, False) for text in each], pooling, normalize)
 
     def perplexity(self, text: Prompt, context: int | None = None) -> float:
         """exp of the mean negative log-probability per scored token.
