@@ -10,7 +10,7 @@ import importlib
 from typing import Any
 
 from edgellm import _core
-from edgellm._core import ContextError, EdgellmError, FormatError, Tokenizer
+from edgellm._core import ContextError, EdgellmError, FormatError, GrammarError, Tokenizer
 from edgellm.batch import Batch
 from edgellm.generation import ChatCompletion, Completion, Speculation, Timings, Token, TokenLogprob
 from edgellm.model import Model, load
@@ -27,6 +27,7 @@ __all__ = [
     "ContextError",
     "EdgellmError",
     "FormatError",
+    "GrammarError",
     "Model",
     "ModelConfig",
     "Plan",
@@ -41,7 +42,9 @@ __all__ = [
     "load",
 ]
 
-_MODULES = frozenset({"chat", "conversion", "cost", "cpu", "gguf", "models", "ops", "quant", "sim"})
+_MODULES = frozenset(
+    {"chat", "conversion", "cost", "cpu", "gguf", "grammar", "models", "ops", "quant", "sim"}
+)
 _NAMES = {"convert": "edgellm.conversion", "doctor": "edgellm.diagnosis"}
 
 

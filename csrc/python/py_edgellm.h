@@ -18,12 +18,15 @@
 
 /// State of one `edgellm._core` module object: owned references only.
 typedef struct el_pystate {
-    PyObject *error;          ///< edgellm.EdgellmError, base of the next three
+    PyObject *error;          ///< edgellm.EdgellmError, base of the next ones
     PyObject *format_error;   ///< edgellm.FormatError (also a ValueError)
     PyObject *context_error;  ///< edgellm.ContextError (also a ValueError)
+    PyObject *grammar_error;  ///< edgellm.GrammarError (also a ValueError)
     PyObject *model_type;
     PyObject *session_type;
     PyObject *tokenizer_type;
+    PyObject *grammar_type;
+    PyObject *matcher_type;
     PyObject *quant_type;
     PyObject *edge_type;
 } el_pystate;
@@ -40,6 +43,11 @@ struct el_edge;
 PyObject *el_py_tokenizer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs);
 PyObject *el_py_tokenizer_wrap(el_pystate *st, struct el_tokenizer *tok);
 
+struct el_token_trie;
+
+/// The tree of a Tokenizer's tokens, made when first asked for and kept by it; NULL with an exception set.
+const struct el_token_trie *el_py_tokenizer_trie(el_pystate *st, PyObject *tokenizer);
+
 /// A Python Tokenizer that uses the tables of an image in place; it keeps `owner`, which has the image.
 PyObject *el_py_tokenizer_view(el_pystate *st, const struct el_edge *edge, PyObject *owner);
 
@@ -51,6 +59,7 @@ int el_py_ids(PyObject *obj, const char *name, size_t limit, int32_t **ids, size
 int el_py_add_quant(PyObject *module);
 int el_py_add_gguf(PyObject *module);
 int el_py_add_tokenizer(PyObject *module);
+int el_py_add_grammar(PyObject *module);
 int el_py_add_model(PyObject *module);
 int el_py_add_batch(PyObject *module);
 int el_py_add_edge(PyObject *module);

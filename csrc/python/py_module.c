@@ -41,9 +41,15 @@ static int add_errors(PyObject *module, el_pystate *st)
         "edgellm.ContextError", "More tokens than the context of a session holds.", bases, NULL);
     if (st->context_error == NULL) goto done;
 
+    st->grammar_error = PyErr_NewExceptionWithDoc(
+        "edgellm.GrammarError", "A grammar or schema that cannot be followed, or a token outside of it.",
+        bases, NULL);
+    if (st->grammar_error == NULL) goto done;
+
     if (PyModule_AddObjectRef(module, "EdgellmError", st->error) < 0) goto done;
     if (PyModule_AddObjectRef(module, "FormatError", st->format_error) < 0) goto done;
     if (PyModule_AddObjectRef(module, "ContextError", st->context_error) < 0) goto done;
+    if (PyModule_AddObjectRef(module, "GrammarError", st->grammar_error) < 0) goto done;
     rc = 0;
 
 done:
@@ -59,6 +65,7 @@ static int module_exec(PyObject *module)
     if (el_py_add_quant(module) < 0) return -1;
     if (el_py_add_gguf(module) < 0) return -1;
     if (el_py_add_tokenizer(module) < 0) return -1;
+    if (el_py_add_grammar(module) < 0) return -1;
     if (el_py_add_edge(module) < 0) return -1;
     if (el_py_add_model(module) < 0) return -1;
     if (el_py_add_batch(module) < 0) return -1;
@@ -77,9 +84,12 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(st->error);
     Py_VISIT(st->format_error);
     Py_VISIT(st->context_error);
+    Py_VISIT(st->grammar_error);
     Py_VISIT(st->model_type);
     Py_VISIT(st->session_type);
     Py_VISIT(st->tokenizer_type);
+    Py_VISIT(st->grammar_type);
+    Py_VISIT(st->matcher_type);
     Py_VISIT(st->quant_type);
     Py_VISIT(st->edge_type);
     return 0;
@@ -92,9 +102,12 @@ static int module_clear(PyObject *module)
     Py_CLEAR(st->error);
     Py_CLEAR(st->format_error);
     Py_CLEAR(st->context_error);
+    Py_CLEAR(st->grammar_error);
     Py_CLEAR(st->model_type);
     Py_CLEAR(st->session_type);
     Py_CLEAR(st->tokenizer_type);
+    Py_CLEAR(st->grammar_type);
+    Py_CLEAR(st->matcher_type);
     Py_CLEAR(st->quant_type);
     Py_CLEAR(st->edge_type);
     return 0;

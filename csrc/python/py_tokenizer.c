@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "edgellm/edge.h"
+#include "edgellm/grammar.h"
 #include "edgellm/tokenizer.h"
 
 enum { GIL_BYTES = 1024 };  // shorter texts are encoded faster than the GIL changes hands
@@ -15,6 +16,7 @@ typedef struct py_tokenizer {
     el_tokenizer *owned;         // the same, to be freed; or NULL, with
     PyObject *image;             // what holds the tables, and
     el_tokenizer_place place;    // the tokenizer itself
+    el_token_trie *trie;         // its tokens as a tree, once a grammar has asked for it
 } py_tokenizer;
 
 static el_tokenizer_info info_of(PyObject *self)
@@ -102,9 +104,32 @@ PyObject *el_py_tokenizer_view(el_pystate *st, const el_edge *edge, PyObject *ow
     return (PyObject *)self;
 }
 
+const el_token_trie *el_py_tokenizer_trie(el_pystate *st, PyObject *tokenizer)
+{
+    py_tokenizer *self = (py_tokenizer *)tokenizer;
+    if (self->trie != NULL) return self->trie;
+    el_token_trie *made = NULL;
+    el_error err = {{0}};
+    el_status status;
+    Py_BEGIN_ALLOW_THREADS
+        status = el_token_trie_new(&made, self->tok, &err);
+    Py_END_ALLOW_THREADS
+    if (status != EL_OK) {
+        (void)el_py_raise(st, status, &err, "Grammar");
+        return NULL;
+    }
+    if (self->trie == NULL) {
+        self->trie = made;
+    } else {
+        el_token_trie_free(made);  // another thread was first
+    }
+    return self->trie;
+}
+
 static void tokenizer_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
+    el_token_trie_free(((py_tokenizer *)self)->trie);
     el_tokenizer_free(((py_tokenizer *)self)->owned);
     Py_CLEAR(((py_tokenizer *)self)->image);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
