@@ -1,14 +1,9 @@
 """Arguments that `run`, `chat` and `bench` share, and what they mean."""
 
 import argparse
-import contextlib
-import json
-import sys
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from edgellm._progress import patience
-from edgellm.cli._text import json_number
 
 if TYPE_CHECKING:
     import edgellm
@@ -67,65 +62,3 @@ def generation(args: argparse.Namespace) -> dict[str, Any]:
         "max_tokens", "temperature", "top_k", "top_p", "min_p", "repeat_penalty", "seed", "stop", "context",
     )  # fmt: skip
     return {name: getattr(args, name) for name in names}
-
-
-def show(pieces: Iterator[str]) -> Any:
-    """Write pieces of text as they come and return the `edgellm.Completion` at their end.
-
-    On a terminal, characters that would steer it are replaced: a model's text is not to be trusted.
-    """
-    steer = sys.stdout.isatty()
-    first = True
-    while True:
-        try:
-            with patience("reading the prompt") if first else contextlib.nullcontext():
-                piece = next(pieces)
-        except StopIteration as end:
-            return end.value
-        first = False
-        if steer:
-            piece = "".join(c if c.isprintable() or c in "\n\t" else "?" for c in piece)
-        sys.stdout.write(piece)
-        sys.stdout.flush()
-
-
-def finish(pieces: Iterator[str]) -> Any:
-    """Run a generation to its end without showing it."""
-    while True:
-        try:
-            next(pieces)
-        except StopIteration as end:
-            return end.value
-
-
-def completion_json(done: Any, **more: Any) -> str:
-    """A completion as one line of JSON."""
-    timings = done.timings
-    return json.dumps(
-        {
-            **more,
-            "text": done.text,
-            "ids": done.ids,
-            "finish_reason": done.finish_reason,
-            "timings": {
-                "prompt_tokens": timings.prompt_tokens,
-                "generated_tokens": timings.generated_tokens,
-                "prefill_s": timings.prefill_s,
-                "decode_s": timings.decode_s,
-                "ttft_s": timings.ttft_s,
-                "tpot_s": json_number(timings.tpot_s),
-            },
-        }
-    )
-
-
-def timings_line(done: Any) -> str:
-    """One line about where the time went."""
-    timings = done.timings
-    parts = [f"{timings.prompt_tokens} tokens read in {timings.prefill_s:.2f} s"]
-    if timings.generated_tokens > 1 and timings.decode_s > 0:
-        rate = (timings.generated_tokens - 1) / timings.decode_s
-        parts.append(f"{timings.generated_tokens} written at {rate:.1f} per second")
-    else:
-        parts.append(f"{timings.generated_tokens} written")
-    return f"[{', '.join(parts)}, ended by {done.finish_reason}]"

@@ -2,39 +2,63 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
-from edgellm.generation.drivers import drain, pieces, tokens
+from edgellm.generation.drivers import drain, tokens
 from edgellm.generation.request import Options, Place, Request
 from edgellm.generation.results import ChatCompletion, Completion, Token
 
 if TYPE_CHECKING:
     from edgellm.model import Model
+    from edgellm.tools import CallReader
+
+Tools = tuple[Sequence[Mapping[str, Any]] | None, str | Mapping[str, Any], bool]  # with choice, parallel
 
 
 class Conversing:
     """Part of `edgellm.Model`: answers to conversations."""
 
-    def _chat_ids(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+    def _answer(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        max_tokens: int,
+        tools: Tools,
+        options: Options,
+    ) -> Generator[str, None, ChatCompletion]:
         from edgellm.chat import encode_chat
+        from edgellm.tools import CallReader, ToolCalling
 
         model = cast("Model", self)
         if model.chat_template is None:
             raise ValueError("chat: the model file has no chat template; use generate()")
-        return encode_chat(model.tokenizer, model.chat_template, list(messages))
-
-    def _answer(
-        self, messages: Sequence[Mapping[str, Any]], max_tokens: int, options: Options
-    ) -> Generator[Token, None, Completion]:
-        request = Request.of(cast("Model", self), max_tokens, options)
-        return tokens(cast("Model", self), self._chat_ids(messages), request, Place.of(options))
+        messages = list(messages)
+        functions, choice, parallel = tools
+        if not functions:
+            if choice not in ("auto", "none"):
+                raise ValueError(f"tool_choice is {str(choice)[:80]!r}, but there are no tools")
+            ids = encode_chat(model.tokenizer, model.chat_template, messages)
+            reader = CallReader(None)
+        else:
+            content = _gbnf(options)
+            calling = ToolCalling(
+                model.tokenizer, model.chat_template, functions, choice, parallel, content=content
+            )
+            ids = calling.encode(messages)
+            reader = calling.reader(messages)
+            options = {**options, "grammar": calling.grammar(), "json_schema": None}
+        request = Request.of(model, max_tokens, options)
+        return _read(tokens(model, ids, request, Place.of(options)), reader)
 
     def chat(
         self,
         messages: Sequence[Mapping[str, Any]],
         max_tokens: int = 512,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: str | Mapping[str, Any] = "auto",
+        parallel_tool_calls: bool = True,
         **options: Unpack[Options],
     ) -> ChatCompletion:
         """Answer a conversation, rendered by the model's own chat template.
@@ -44,30 +68,83 @@ class Conversing:
         Parameters
         ----------
         messages : sequence of {"role": ..., "content": ...}
-            Roles as the template knows them: "system", "user", "assistant".
-        max_tokens, **options
-            As `generate`.
+            Roles as the template knows them: "system", "user", "assistant"; "tool" for the result of a call,
+            with its `tool_call_id`.
+        max_tokens : int
+            Most tokens to generate.
+        tools : sequence of dict, optional
+            Functions that the model may call, in OpenAI's form (`edgellm.tools`).
+        tool_choice : {"auto", "none", "required"} or dict
+            Whether it may, may not or must call one; ``{"type": "function", "function": {"name": ...}}``
+            names the one it must call.
+        parallel_tool_calls : bool
+            Whether one answer may hold several calls.
+        **options
+            As `generate`. With tools, `json_schema` or a `grammar` as text is for answers without calls.
 
         Returns
         -------
         completion : ChatCompletion
-            A `Completion` with `.message`, ready to be appended to `messages`.
+            A `Completion` with `.message`, ready to be appended to `messages`. Calls are in `.tool_calls`
+            and fit the schemas of their tools; `.finish_reason` is "tool_calls" then.
 
         Raises
         ------
         ValueError
-            If a message is malformed, or the model has no chat template.
+            If a message or tool is malformed, the choice names no tool, the model has no chat template, or
+            `max_tokens` cannot hold the shortest call that is asked for.
         ContextError
             If the conversation does not fit in the context.
         """
-        done = drain(self._answer(messages, max_tokens, options))
-        return ChatCompletion(*(getattr(done, field.name) for field in fields(done)))
+        tooling = (tools, tool_choice, parallel_tool_calls)
+        return drain(self._answer(messages, max_tokens, tooling, options))
 
     def stream_chat(
         self,
         messages: Sequence[Mapping[str, Any]],
         max_tokens: int = 512,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: str | Mapping[str, Any] = "auto",
+        parallel_tool_calls: bool = True,
         **options: Unpack[Options],
     ) -> Iterator[str]:
-        """As `chat`, piece by piece; see `stream`."""
-        return pieces(self._answer(messages, max_tokens, options))
+        """As `chat`, piece by piece; see `stream`. Calls are in the `ChatCompletion` at the end."""
+        return self._answer(messages, max_tokens, (tools, tool_choice, parallel_tool_calls), options)
+
+
+def _gbnf(options: Options) -> str | None:
+    """The grammar of an answer without calls, as text."""
+    grammar, schema = options.get("grammar"), options.get("json_schema")
+    if grammar is not None and schema is not None:
+        raise ValueError("grammar and json_schema: give one of them")
+    if schema is not None:
+        text: str = importlib.import_module("edgellm.grammar").schema_to_gbnf(schema)
+        return text
+    if grammar is not None and not isinstance(grammar, str):
+        raise ValueError("grammar: with tools it must be text, because it becomes part of a larger one")
+    return grammar
+
+
+def _read(
+    steps: Generator[Token, None, Completion], reader: CallReader
+) -> Generator[str, None, ChatCompletion]:
+    """Yield what is said; return the answer with the calls."""
+    try:
+        while True:
+            try:
+                token = next(steps)
+            except StopIteration as end:
+                done: Completion = end.value
+                break
+            yield from _said(reader.push(token.text))
+        yield from _said(reader.finish())
+    finally:
+        steps.close()
+    reason = "tool_calls" if reader.tool_calls and done.finish_reason == "stop" else done.finish_reason
+    kept = {field.name: getattr(done, field.name) for field in fields(done)}
+    kept |= {"text": reader.content, "finish_reason": reason, "tool_calls": reader.tool_calls}
+    return ChatCompletion(**kept)
+
+
+def _said(deltas: list[dict[str, Any]]) -> Iterator[str]:
+    return (delta["content"] for delta in deltas if "content" in delta)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from edgellm import _core
 from edgellm.generation.request import Place, Request
@@ -14,6 +14,7 @@ from edgellm.generation.state import Generation
 if TYPE_CHECKING:
     from edgellm.model import Model
 
+Done = TypeVar("Done", bound=Completion)
 ALL = 1 << 30  # as many tokens as there are: the evaluation cuts them into micro-batches
 
 
@@ -95,11 +96,11 @@ def pieces(steps: Generator[Token, None, Completion]) -> Generator[str, None, Co
         steps.close()  # at once, whoever else refers to it
 
 
-def drain(steps: Generator[Token, None, Completion]) -> Completion:
+def drain(steps: Generator[object, None, Done]) -> Done:
     """Run to the end."""
     while True:
         try:
             next(steps)
         except StopIteration as end:
-            done: Completion = end.value
+            done: Done = end.value
             return done

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 
 class TokenLogprob(NamedTuple):
@@ -66,12 +66,25 @@ class Completion:
     logprobs: list[TokenLogprob] | None = None  # of each id, where asked for
     speculation: Speculation | None = None  # where there was a draft
 
+    def _repr_html_(self) -> str | None:
+        """For notebooks: the tokens coloured by their probability, where `logprobs` was asked for."""
+        if self.logprobs is None:
+            return None
+        from edgellm._token_view import tokens_html
+
+        speed = f"{len(self.ids)} tokens, the first after {1e3 * self.timings.ttft_s:.0f} ms"
+        return tokens_html(self.logprobs, f"{speed}, ended by {self.finish_reason}")
+
 
 @dataclass(frozen=True, slots=True)
 class ChatCompletion(Completion):
-    """What a model answered."""
+    """What a model answered; `text` is what it said beside calls of tools."""
+
+    tool_calls: list[dict[str, Any]] = field(default_factory=list)  # as OpenAI's; finish_reason "tool_calls"
 
     @property
-    def message(self) -> dict[str, str]:
+    def message(self) -> dict[str, Any]:
         """The answer as a message, ready to be appended to the conversation."""
-        return {"role": "assistant", "content": self.text}
+        if not self.tool_calls:
+            return {"role": "assistant", "content": self.text}
+        return {"role": "assistant", "content": self.text or None, "tool_calls": self.tool_calls}

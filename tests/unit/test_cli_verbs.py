@@ -4,7 +4,6 @@ import dataclasses
 import io
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ import pytest
 
 import edgellm
 from edgellm import cli
-from edgellm.cli import bench
-from edgellm.cli import chat as chat_verb
+from edgellm.cli import _answers, bench
+from edgellm.cli._dialogue import Dialogue
 from tests.helpers import tiny_model
 
 
@@ -190,52 +189,167 @@ def test_chat_with_nothing_to_say_is_bad_usage(tiny: str, option: list[str]) -> 
     assert cli.main(["chat", tiny, *option]) == 2
 
 
-class Parrot:
-    """A model that repeats the last message, and holds three messages at most."""
-
-    def __init__(self) -> None:
-        self.asked: list[list[str]] = []
-        self.interrupt = False
-
-    def stream_chat(self, messages: list[dict[str, str]], **_: object) -> Iterator[str]:
-        if len(messages) > 3:
-            raise edgellm.ContextError("full")
-        self.asked.append([message["content"] for message in messages])
-        return self._speak(messages[-1]["content"])
-
-    def _speak(self, text: str) -> Iterator[str]:
-        yield text.upper()
-        if self.interrupt:
-            raise KeyboardInterrupt
-        yield "!"
-        timings = edgellm.Timings(1, 2, 0.1, 0.1, 0.1)
-        return edgellm.Completion(text.upper() + "!", [1, 2], timings, "stop")
-
-
-def converse(parrot: Parrot, monkeypatch: pytest.MonkeyPatch, *lines: str) -> int:
+def converse(tiny: str, monkeypatch: pytest.MonkeyPatch, *lines: str, options: tuple[str, ...] = ()) -> int:
     monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
-    return chat_verb._converse(parrot, [], {})  # type: ignore[arg-type]  # only stream_chat is called
+    return cli.main(["chat", tiny, "--max-tokens", "6", *options])
 
 
-def test_chat_remembers_and_forgets_the_oldest(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The contents of the messages of each turn."""
+    seen: list[list[str]] = []
+    answer = Dialogue.answer
+
+    def noting(self: Dialogue, messages: Any) -> Any:
+        tokens = answer(self, messages)
+        seen.append([message["content"] for message in messages])
+        return tokens
+
+    monkeypatch.setattr(Dialogue, "answer", noting)
+    return seen
+
+
+def test_chat_says_what_chat_says_turn_by_turn(
+    tiny: str, asked: list[list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    parrot = Parrot()
-    assert converse(parrot, monkeypatch, "a", "", "b", "c", "/new", "d", "/exit", "e") == 0
-    assert parrot.asked == [["a"], ["a", "A!", "b"], ["b", "B!", "c"], ["d"]]
-    told = capsys.readouterr()
-    assert told.out == "A!\nB!\nC!\nD!\n"
-    assert "forgot the 2 oldest messages" in told.err
+    """The session that is kept between turns changes nothing."""
+    assert converse(tiny, monkeypatch, "the cat", "", "on the mat", "and") == 0
+    told = capsys.readouterr().out
+    messages: list[dict[str, str]] = []
+    want = ""
+    with edgellm.load(tiny) as model:
+        for question in ("the cat", "on the mat", "and"):
+            messages.append({"role": "user", "content": question})
+            messages.append(model.chat(messages, max_tokens=6).message)
+            want += messages[-1]["content"] + "\n"
+    assert told == want
+    assert [len(turn) for turn in asked] == [1, 3, 5]
+
+
+def test_chat_evaluates_only_what_its_session_lacks(tiny: str) -> None:
+    with edgellm.load(tiny) as model:
+        dialogue = Dialogue(model, {"max_tokens": 6, "context": 200})
+        messages = [{"role": "user", "content": "the cat"}]
+        for turn in range(3):
+            said = "".join(token.text for token in dialogue.answer(messages))
+            messages += [{"role": "assistant", "content": said}, {"role": "user", "content": "on"}]
+            assert (dialogue.kept > 10) == (turn > 0)
+        assert dialogue.kept > 40
+        other = dialogue.answer([{"role": "user", "content": "a cat"}])
+        assert 0 < dialogue.kept < 40  # the template's beginning
+        assert "".join(t.text for t in other) == model.chat([{"role": "user", "content": "a cat"}], 6).text
+
+
+def test_chat_forgets_the_oldest_where_the_context_is_full(
+    tiny: str, asked: list[list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = ["the cat", "on the mat", "and so on", "a cat", "the mat"]
+    assert converse(tiny, monkeypatch, *lines, options=("--context", "120", "--system", "Be.")) == 0
+    assert "forgot the 2 oldest messages" in capsys.readouterr().err
+    assert all(turn[0] == "Be." for turn in asked)
+    assert len(asked[-1]) < 10
+
+
+def test_chat_commands_do_what_they_say(
+    tiny: str,
+    asked: list[list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    kept = tmp_path / "talk.json"
+    lines = [
+        "a",
+        "/reset",
+        "b",
+        "/system Be.",
+        "c",
+        "/stats",
+        f"/save {kept}",
+        "/save",
+        "/what",
+        "/exit",
+        "d",
+    ]
+    assert converse(tiny, monkeypatch, *lines) == 0
+    assert asked == [["a"], ["b"], ["Be.", "c"]]
+    told = capsys.readouterr().err
+    assert "[3 messages, " in told
+    assert "/save needs the name of a file" in told
+    assert "/reset          start over" in told
+    assert [message["role"] for message in json.loads(kept.read_text())] == ["system", "user", "assistant"]
 
 
 def test_chat_keeps_what_was_said_when_an_answer_is_stopped(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny: str, asked: list[list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    parrot = Parrot()
-    parrot.interrupt = True
-    assert converse(parrot, monkeypatch, "a", "b") == 0
-    assert parrot.asked == [["a"], ["a", "A", "b"]]
-    assert "[stopped]" in capsys.readouterr().err
+    from edgellm.generation import Generation
+
+    take, steps = Generation.take, iter(range(100))
+
+    def stopped(self: Any, logits: Any) -> Any:
+        if next(steps) == 3:
+            raise KeyboardInterrupt
+        return take(self, logits)
+
+    monkeypatch.setattr(Generation, "take", stopped)
+    assert converse(tiny, monkeypatch, "the cat", "on the mat") == 0
+    told = capsys.readouterr()
+    assert "[stopped]" in told.err
+    assert len(asked) == 2
+    assert asked[1][1] == told.out.split("\n")[0]  # the second question comes after what was said
+
+
+def test_probabilities_are_lines_where_there_is_no_terminal(
+    tiny: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["run", tiny, "the cat", "--max-tokens", "3", "--logprobs", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()[:3]
+    for line in lines:
+        chosen, text, *others = line.split("  ")
+        assert 0.0 < float(chosen) <= 1.0
+        json.loads(text.strip())
+        assert len([other for other in others if other]) == 2
+    found = run_json(capsys, "run", tiny, "the cat", "--max-tokens", "3", "--logprobs", "2")
+    assert [len(token["top"]) for token in found["logprobs"]] == [2, 2, 2]
+    assert cli.main(["run", tiny, "the", "--logprobs", "21"]) == 2
+
+
+def test_colours_of_a_terminal_end_on_each_line() -> None:
+    assert _answers._coloured("a\nb", -9.0) == "\x1b[30;48;5;203ma\x1b[0m\n\x1b[30;48;5;203mb\x1b[0m"
+    assert _answers._coloured("sure", 0.0) == "sure"
+
+
+def test_draft_changes_no_text_and_is_told(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
+    plain = run_json(capsys, "run", tiny, "the cat", "--max-tokens", "24")
+    for draft in ("lookup", tiny):
+        found = run_json(capsys, "run", tiny, "the cat", "--max-tokens", "24", "--draft", draft)
+        assert found["ids"] == plain["ids"]
+        assert found["speculation"]["accepted"] <= found["speculation"]["drafted"]
+    assert cli.main(["run", tiny, "the cat", "--draft", tiny, "--kv", "f32"]) == 0
+    assert "guesses right" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "told"),
+    [
+        (["--kv", "q9"], 1, "unknown cache type 'q9'"),
+        (["--draft", "none.gguf"], 1, "none.gguf"),
+        (["--json-schema", "{"], 1, "--json-schema: no JSON"),
+        (["--json-schema", "none.json"], 1, "none.json"),
+        (["--json-schema", "{" + '"a":{' * 5000], 1, "--json-schema"),
+        (["--grammar", "none.gbnf"], 1, "none.gbnf"),
+        (["--grammar", "a", "--json-schema", "{}"], 2, "not allowed with"),
+        (["--overflow", "wrap"], 2, "invalid choice"),
+    ],
+)
+def test_what_is_asked_of_a_text_is_checked(
+    tiny: str, options: list[str], code: int, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["run", tiny, "the", "--max-tokens", "4", *options]) == code
+    err = capsys.readouterr().err
+    assert told in err
+    assert "internal error" not in err
 
 
 @dataclasses.dataclass(frozen=True)
