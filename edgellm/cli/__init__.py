@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-VERBS = ("pull", "inspect", "convert", "run", "chat", "bench", "doctor", "calibrate", "simulate")
+VERBS = ("pull", "inspect", "convert", "run", "chat", "embed", "bench", "doctor", "calibrate", "simulate")
 
 
 class UsageError(Exception):

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import edgellm
@@ -373,3 +374,35 @@ def test_doctor_tells_scripts_by_its_exit_code(
     assert capsys.readouterr().out == f"{verdict}\n"
     assert cli.main(["doctor", "--json"]) == (0 if ok else 1)
     assert json.loads(capsys.readouterr().out) == {"ok": ok, "features": ["avx2"]}
+
+
+def test_run_gives_several_continuations(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["run", tiny, "the cat", "--max-tokens", "5", "--temperature", "1", "--n", "3"]
+    found = run_json(capsys, *arguments)["completions"]
+    with edgellm.load(tiny) as model:
+        want = model.completions("the cat", 3, max_tokens=5, temperature=1.0)
+    assert [one["ids"] for one in found] == [one.ids for one in want]
+    assert cli.main(arguments) == 0
+    assert capsys.readouterr().out == "".join(f"{one.text}\n" for one in want)
+    assert cli.main([*arguments, "--n", "0"]) == 2
+
+
+def test_embed_writes_lines_json_or_a_file(
+    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with edgellm.load(tiny) as model:
+        want = model.embed(["the cat", "on"])
+        raw = model.embed(["the cat", "on"], pooling="last", normalize=False)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("the cat\non\n"))
+    assert cli.main(["embed", tiny]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["index"] for line in lines] == [0, 1]
+    assert np.array_equal(np.array([line["embedding"] for line in lines], np.float32), want)
+    found = run_json(capsys, "embed", tiny, "the cat", "on", "--pooling", "last", "--raw")
+    assert np.array_equal(np.array(found["embeddings"], np.float32), raw)
+    out = tmp_path / "vectors.npy"
+    assert cli.main(["embed", tiny, "the cat", "on", "--output", str(out)]) == 0
+    assert np.array_equal(np.load(out), want)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    assert cli.main(["embed", tiny]) == 2
+    assert cli.main(["embed", tiny, ""]) == 1
