@@ -97,7 +97,7 @@ def cases() -> dict[str, Case]:
         "layer_norm": _norm("layer_norm"),
     }
     found |= {op: _elementwise(op, 1) for op in ("silu", "gelu", "gelu_tanh", "softmax")}
-    found["swiglu"] = _elementwise("swiglu", 2)
+    found |= {op: _elementwise(op, 2) for op in ("swiglu", "geglu_tanh")}
     for kind in _testing.KINDS:
         found[f"kv_write_{kind}"] = _kv_write(kind)
         found[f"attention_{kind}"] = _attention(kind)

@@ -89,6 +89,12 @@ def swiglu(gate: npt.ArrayLike, up: npt.ArrayLike) -> tuple[F64, F64]:
     return y, np.abs(y)
 
 
+def geglu_tanh(gate: npt.ArrayLike, up: npt.ArrayLike) -> tuple[F64, F64]:
+    """gelu_tanh(gate) * up; the magnitude is that of gate times up."""
+    y, magnitude = gelu_tanh(gate)
+    return y * f64(up), magnitude * np.abs(f64(up))
+
+
 def rope(x: npt.ArrayLike, rotated: int, cs: npt.ArrayLike) -> tuple[F64, F64]:
     """Rotate adjacent pairs of (heads, d) by cs of shape (rotated / 2, 2)."""
     x, cs = f64(x), f64(cs)

@@ -83,7 +83,7 @@ def call(op: str, isa: str, sizes: tuple[int, ...], buffers: tuple[Any, ...], sc
 
 
 def elementwise(op: str, isa: str, *inputs: npt.ArrayLike) -> F32:
-    """Call silu, gelu, gelu_tanh, swiglu or softmax."""
+    """Call silu, gelu, gelu_tanh, swiglu, geglu_tanh or softmax."""
     x = [put(a) for a in inputs]
     y = guarded(x[0].shape)
     call(op, isa, (x[0].size,), (*x, y))

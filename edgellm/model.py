@@ -170,7 +170,7 @@ def load(
     Parameters
     ----------
     path : str or path
-        A GGUF file of the Llama family, or an edge image (`edgellm.convert`).
+        A GGUF file of a known family, or an edge image (`edgellm.convert`).
     threads : int, optional
         Threads to use; by default all that this process may run on.
     isa : str, optional

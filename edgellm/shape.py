@@ -7,7 +7,30 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """Shape of a decoder, as its file states it. Extents count values, not bytes."""
+    """Shape of a decoder, as its file states it. Extents count values, not bytes.
+
+    Attributes
+    ----------
+    architecture : str
+        The family: "llama", "qwen2", "qwen3", "gemma3", "phi3" or "gpt2".
+    context : int
+        Positions that the model was trained for.
+    rope_dims : int
+        Leading values of a head that are rotated; 0 where positions are learned.
+    rope_original : int
+        A session of more positions uses the frequencies for long ones; 0 where there is one set.
+    window, window_pattern : int
+        Positions that a layer with a sliding window sees, its own included (0: no layer has one). The last
+        layer of every `window_pattern` sees all positions; 0: none does.
+    rope_local_base : float
+        `rope_base` of the layers with a window; 0 where it is the same.
+    rope_scale, rope_magnitude : float
+        Factor of linear or YaRN scaling, and what cosines and sines are multiplied by.
+    attention_scale, embed_scale : float
+        What scores and the token embedding are multiplied by.
+    tied : bool
+        Whether the head is the token embedding.
+    """
 
     architecture: str
     layers: int
@@ -19,18 +42,39 @@ class ModelConfig:
     vocab: int
     context: int
     rope_dims: int
+    rope_original: int
+    window: int
+    window_pattern: int
     rope_base: float
+    rope_local_base: float
     rope_scale: float
+    rope_magnitude: float
     norm_eps: float
+    attention_scale: float
+    embed_scale: float
     tied: bool
 
     @property
     def parameters(self) -> int:
-        """Number of weights, a tied head counted once."""
+        """Number of weights, a tied head counted once; biases where the family always has them."""
         attention = self.width * self.head_dim * 2 * (self.heads + self.kv_heads)
         layer = attention + 3 * self.width * self.ffn + 2 * self.width
-        heads = 1 if self.tied else 2
-        return self.layers * layer + self.width + heads * self.vocab * self.width
+        total = self.layers * (layer + self._extra_of_layer) + self.width
+        if self.architecture == "gpt2":
+            total += self.width * (1 + self.context)  # bias of the last norm, positions
+        return total + (1 if self.tied else 2) * self.vocab * self.width
+
+    @property
+    def _extra_of_layer(self) -> int:
+        """What a layer has more (or less) than one of Llama."""
+        biases = self.head_dim * (self.heads + 2 * self.kv_heads)
+        extra = {
+            "qwen2": biases,
+            "qwen3": 2 * self.head_dim,
+            "gemma3": 2 * self.head_dim + 2 * self.width,
+            "gpt2": biases + self.ffn + 4 * self.width - self.width * self.ffn,
+        }
+        return extra.get(self.architecture, 0)
 
 
 @dataclass(frozen=True, slots=True)

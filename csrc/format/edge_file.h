@@ -32,12 +32,11 @@ typedef struct el_edge_section_entry {
 
 typedef struct el_edge_config_entry {
     char architecture[16];
-    uint32_t layers, width, heads, kv_heads, head_dim, ffn, vocab, context, rope_dims;
-    float rope_base, rope_scale, norm_eps;
-    uint32_t tied;
-    uint32_t reserved;
+    uint32_t layers, width, heads, kv_heads, head_dim, ffn, vocab, context;
+    uint32_t rope_dims, rope_original, window, window_pattern, tied;
+    float rope_base, rope_local_base, rope_scale, rope_magnitude, norm_eps, attention_scale, embed_scale;
     uint64_t fingerprint;
-    uint64_t reserved_2[6];
+    uint64_t reserved[3];
 } el_edge_config_entry;
 
 /// Views of the info section: name, licence, chat template, requantized from; the rest is zero.

@@ -60,7 +60,7 @@ typedef void el_layer_norm_fn(size_t n, const float *x, const float *w, const fl
 /// Elementwise y = f(x); y may be x.
 typedef void el_map_fn(size_t n, const float *x, float *y);
 
-/// y = silu(gate) * up; y may be gate or up.
+/// y = silu(gate) * up; y may be gate or up. geglu_tanh: y = gelu_tanh(gate) * up.
 typedef void el_swiglu_fn(size_t n, const float *gate, const float *up, float *y);
 
 /// y = x + y (the residual).

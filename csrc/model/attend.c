@@ -1,6 +1,6 @@
-/* Between the three products of attention and the one after it: rotation, cache, attention. Every
- * thread rotates and stores the columns it has just computed, so that nobody waits; then query rows
- * are shared out by what they cost, whatever segments they come from. */
+/* Between the three products of attention and the one after it: cache and attention. Every thread stores
+ * the columns it has just computed, so that nobody waits; then query rows are shared out by what they
+ * cost, whatever segments they come from. */
 #include <string.h>
 
 #include "model/step.h"
@@ -39,28 +39,6 @@ el_place el_attend_share(const el_step *step, size_t thread, size_t threads)
         return (el_place){u, token * group + (size_t)(left / row)};
     }
     return (el_place){units, 0};
-}
-
-void el_rotate(const el_lane *at, float *x, size_t heads, size_t first, size_t last)
-{
-    const el_model *m = at->step->m;
-    const size_t d = m->config.head_dim, dims = m->config.rope_dims;
-
-    for (size_t r = 0; r < at->step->rows; r++) {
-        const float *cs = m->scratch.cs + r * dims;
-        float *row = x + r * heads * d;
-        for (size_t i = first; i < last;) {
-            // whole heads at once; pairs are neighbours, so that no tile cuts one
-            const size_t in = i % d, whole = in == 0 ? (last - i) / d : 0;
-            const size_t n = whole > 0 ? whole * d : (last - i < d - in ? last - i : d - in);
-            if (whole > 0) {
-                m->kernels.rope(whole, d, dims, cs, row + i);
-            } else if (in < dims) {
-                m->kernels.rope(1, n, dims - in < n ? dims - in : n, cs + in, row + i);
-            }
-            i += n;
-        }
-    }
 }
 
 /// One token's keys from value `in` of a head on: lanes of a tile are positions.
@@ -127,10 +105,10 @@ static void attend_rows(const el_lane *at, size_t layer, const el_segment *g, si
 
     if (g->session->type == EL_KV_F32) {
         m->kernels.attention_f32(to - from, d, q, offset, last, SIZE_MAX, g->session->context,
-                                 m->attention_scale, keys, values, y);
+                                 m->config.attention_scale, keys, values, y);
     } else {
         m->kernels.attention_f16(to - from, d, q, offset, last, SIZE_MAX, g->session->context,
-                                 m->attention_scale, keys, values, y);
+                                 m->config.attention_scale, keys, values, y);
     }
     for (size_t i = from, n; i < to && q8; i += n) {  // heads of one token are neighbours
         const size_t row = first + i / group, head = h * group + i % group;

@@ -5,12 +5,8 @@
 #include "edgellm/cpu.h"
 #include "format/edge_file.h"
 #include "model/model.h"
+#include "model/rope.h"
 #include "text/tables.h"
-
-/// Frequencies of RoPE: positions stay below 2^24, and el_sincos takes the product.
-static const double EL_MAX_FREQUENCY = 1073741824.0;  // 2^30
-
-bool el_rope_frequency_ok(double f) { return f > 0.0 && f <= EL_MAX_FREQUENCY; }
 
 void el_layout_name(uint32_t type, char out[12])
 {
@@ -24,26 +20,47 @@ void el_layout_name(uint32_t type, char out[12])
 
 static bool positive(float x) { return x > 0.0f && x < 1e30f; }
 
+static const el_family *family_of(const el_edge_config_entry *c)
+{
+    const char *end = memchr(c->architecture, 0, sizeof c->architecture);
+    const size_t size = end != NULL ? (size_t)(end - c->architecture) : sizeof c->architecture;
+    for (size_t i = size; i < sizeof c->architecture; i++) {
+        if (c->architecture[i] != 0) return NULL;
+    }
+    return end != NULL ? el_family_find(c->architecture, size) : NULL;
+}
+
+static bool rope_fits(const el_edge_config_entry *c, const el_family *f)
+{
+    const bool dims = f->positions
+                          ? c->rope_dims == 0
+                          : c->rope_dims >= 2 && c->rope_dims <= c->head_dim && c->rope_dims % 2 == 0;
+    const bool windows = c->window > 0 ? c->window_pattern != 1 && c->window_pattern <= EL_MAX_LAYERS
+                                       : c->window_pattern == 0 && c->rope_local_base == 0.0f;
+    const bool local = c->rope_local_base == 0.0f || (positive(c->rope_local_base) && c->rope_original == 0);
+    const bool tables = c->rope_dims > 0 || (c->rope_local_base == 0.0f && c->rope_original == 0);
+    return dims && windows && local && tables && c->rope_original < c->context && positive(c->rope_base) &&
+           positive(c->rope_scale) && positive(c->rope_magnitude);
+}
+
 static el_status check_config(const el_edge_config_entry *c, el_error *err)
 {
-    static const char llama[16] = "llama";
-    if (memcmp(c->architecture, llama, sizeof llama) != 0) {
-        return el_fail(err, EL_ERR_UNSUPPORTED, "architecture '%.16s' is not supported (known: llama)",
-                       c->architecture);
-    }
+    const el_family *f = family_of(c);
+    if (f == NULL) return el_family_unknown(c->architecture, sizeof c->architecture, err);
     const bool extents = c->layers >= 1 && c->layers <= EL_MAX_LAYERS && c->width >= 1 &&
                          c->width <= EL_MAX_EXTENT && c->ffn >= 1 && c->ffn <= EL_MAX_EXTENT &&
                          c->vocab >= 1 && c->vocab <= EL_MAX_VOCAB && c->context >= 1 &&
                          c->context <= EL_MAX_CONTEXT && c->tied <= 1;
     const bool heads = c->heads >= 1 && c->heads <= EL_MAX_HEADS && c->kv_heads >= 1 &&
                        c->kv_heads <= c->heads && c->heads % c->kv_heads == 0 && c->head_dim >= 8 &&
-                       c->head_dim <= EL_MAX_HEAD_DIM && c->head_dim % 8 == 0 && c->rope_dims >= 2 &&
-                       c->rope_dims <= c->head_dim && c->rope_dims % 2 == 0;
-    if (!extents || !heads || !positive(c->rope_base) || !positive(c->rope_scale) || !positive(c->norm_eps))
+                       c->head_dim <= EL_MAX_HEAD_DIM && c->head_dim % 8 == 0;
+    const bool numbers = positive(c->norm_eps) && positive(c->attention_scale) && positive(c->embed_scale);
+    if (!extents || !heads || !numbers || !rope_fits(c, f))
         return el_fail(err, EL_ERR_FORMAT, "the image's config contradicts itself");
-    bool zero = c->reserved == 0;
-    for (size_t i = 0; i < sizeof c->reserved_2 / sizeof *c->reserved_2; i++) zero &= c->reserved_2[i] == 0;
-    if (!zero) return el_fail(err, EL_ERR_FORMAT, "reserved bytes of the config are not zero");
+    for (size_t i = 0; i < sizeof c->reserved / sizeof *c->reserved; i++) {
+        if (c->reserved[i] != 0)
+            return el_fail(err, EL_ERR_FORMAT, "reserved bytes of the config are not zero");
+    }
     return EL_OK;
 }
 
@@ -64,9 +81,16 @@ static el_status read_config(el_edge *e, el_error *err)
         .vocab = c->vocab,
         .context = c->context,
         .rope_dims = c->rope_dims,
+        .rope_original = c->rope_original,
+        .window = c->window,
+        .window_pattern = c->window_pattern,
         .rope_base = c->rope_base,
+        .rope_local_base = c->rope_local_base,
         .rope_scale = c->rope_scale,
+        .rope_magnitude = c->rope_magnitude,
         .norm_eps = c->norm_eps,
+        .attention_scale = c->attention_scale,
+        .embed_scale = c->embed_scale,
         .tied = c->tied == 1,
     };
     memcpy(e->config.architecture, c->architecture, sizeof e->config.architecture);
@@ -77,23 +101,26 @@ static el_status read_config(el_edge *e, el_error *err)
 static el_status read_rope(el_edge *e, el_error *err)
 {
     const el_edge_section s = e->sections[EL_EDGE_ROPE];
-    const size_t pairs = e->config.rope_dims / 2;
+    const size_t pairs = el_rope_tables(&e->config) * (e->config.rope_dims / 2);
     e->inv_freq = (const void *)(e->image + s.offset);
     bool sound = s.used == pairs * sizeof *e->inv_freq;
     for (size_t i = 0; i < pairs && sound; i++) sound = el_rope_frequency_ok(e->inv_freq[i]);
     return sound ? EL_OK : el_fail(err, EL_ERR_FORMAT, "the image's frequencies are damaged");
 }
 
-el_status el_edge_place(const el_edge *e, size_t i, const el_part *part, uint64_t *next, el_error *err)
+el_status el_edge_place(const el_edge *e, size_t *i, const el_part *part, uint64_t *next, el_error *err)
 {
-    const el_edge_tensor_entry *t = el_edge_tensor_entries(e) + i;
+    const el_edge_tensor_entry *t = el_edge_tensor_entries(e) + *i;
     char name[sizeof t->name] = "", layout[sizeof t->layout] = "f32";
-    if (i >= e->n_tensors) return el_fail(err, EL_ERR_FORMAT, "the image has no %s", part->name);
     strncpy(name, part->name, sizeof name - 1);
+    const bool named = *i < e->n_tensors && memcmp(t->name, name, sizeof name) == 0;
+    if (part->vector != NULL) *part->vector = NULL;
+    if (!named && part->need == EL_MAYBE) return EL_OK;
+    if (*i >= e->n_tensors) return el_fail(err, EL_ERR_FORMAT, "the image has no %s", part->name);
     const el_type_info *info = el_type_get(t->type);
-    if (memcmp(t->name, name, sizeof name) != 0 || t->n != part->n || t->k != part->k || info == NULL ||
-        t->offset != *next || t->reserved != 0) {
-        return el_fail(err, EL_ERR_FORMAT, "tensor %zu of the image is damaged, or not %s", i, part->name);
+    if (!named || t->n != part->n || t->k != part->k || info == NULL || t->offset != *next ||
+        t->reserved != 0) {
+        return el_fail(err, EL_ERR_FORMAT, "tensor %zu of the image is damaged, or not %s", *i, part->name);
     }
 
     // n < 2^25 and k <= 2^20 values: no product below overflows 64 bits
@@ -107,9 +134,9 @@ el_status el_edge_place(const el_edge *e, size_t i, const el_part *part, uint64_
         el_layout_name(t->type, layout);
         const size_t tile_bytes = el_pack_tile_bytes((el_layout)packed, part->k);
         bytes = (part->n + EL_LANES - 1) / EL_LANES * (uint64_t)tile_bytes;
-        *part->matrix = (el_matrix){part->n, part->k, t->type, (el_layout)packed, tile_bytes, data};
+        *part->matrix = (el_matrix){part->n, part->k, t->type, (el_layout)packed, tile_bytes, data, NULL};
     } else {
-        *part->norm = (float *)(void *)data;
+        *part->vector = (float *)(void *)data;
     }
     if (memcmp(t->layout, layout, sizeof layout) != 0)
         return el_fail(err, EL_ERR_UNSUPPORTED, "%s is packed as %.12s, not %s", part->name, t->layout,
@@ -118,6 +145,7 @@ el_status el_edge_place(const el_edge *e, size_t i, const el_part *part, uint64_
         return el_fail(err, EL_ERR_FORMAT, "%s does not have %llu bytes", part->name,
                        (unsigned long long)t->bytes);
     *next += bytes;
+    ++*i;
     return EL_OK;
 }
 

@@ -8,9 +8,16 @@
 #include "edgellm/vocab.h"
 #include "format/edge_file.h"
 #include "model/model.h"
+#include "model/rope.h"
 #include "text/tables.h"
 
 enum { EL_EDGE_MICRO_BATCH = 128 };  // what the figures are for
+
+/// What packing asks of a tensor; its strings are not kept.
+typedef struct el_edge_origin {
+    el_found found;
+    el_part part;
+} el_edge_origin;
 
 struct el_edge_writer {
     const el_gguf *gguf;
@@ -20,6 +27,7 @@ struct el_edge_writer {
     uint64_t head_bytes;
     el_edge_section_entry *sections;  ///< in head
     el_edge_tensor_entry *entries;    ///< in head: (n_tensors,)
+    el_edge_origin *origins;          ///< (n_tensors,)
     size_t n_tensors;
     uint64_t weights_bytes;
     uint64_t sum;  ///< of el_fingerprint_tile
@@ -37,6 +45,9 @@ static uint64_t tile_bytes_of(const el_edge_tensor_entry *t)
 static el_status describe(void *arg, const el_part *part, el_error *err)
 {
     el_edge_writer *w = arg;
+    el_found found;
+    const el_status st = el_part_find(&found, w->gguf, part, err);
+    if (st != EL_OK || found.tensor == NULL) return st;
     const size_t i = w->n_tensors++;
     if (w->counting) return EL_OK;
 
@@ -45,7 +56,9 @@ static el_status describe(void *arg, const el_part *part, el_error *err)
     if (length >= sizeof t->name)
         return el_fail(err, EL_ERR_UNSUPPORTED, "%s: the name is too long", part->name);
     memcpy(t->name, part->name, length);
-    t->type = el_gguf_tensor_find(w->gguf, part->name)->type;
+    w->origins[i] = (el_edge_origin){found, *part};
+    w->origins[i].part.name = w->origins[i].part.fused = NULL;
+    t->type = found.tensor->type;
     t->n = (uint32_t)part->n;
     t->k = (uint32_t)part->k;
     t->offset = w->head_bytes + w->weights_bytes;
@@ -94,7 +107,8 @@ static el_status place_sections(el_edge_writer *w, const uint64_t bytes[EL_EDGE_
     }
     w->head_bytes = offsets[EL_EDGE_WEIGHTS] = el_edge_align(at, EL_EDGE_WEIGHTS_ALIGN);
     w->head = w->head_bytes <= SIZE_MAX ? calloc(1, (size_t)w->head_bytes) : NULL;
-    if (w->head == NULL) return EL_ERR_NOMEM;
+    w->origins = calloc(w->n_tensors, sizeof *w->origins);
+    if (w->head == NULL || w->origins == NULL) return EL_ERR_NOMEM;
     w->sections = (void *)(w->head + sizeof(el_edge_header));
     for (size_t i = 0; i < EL_EDGE_SECTIONS; i++) {
         w->sections[i].kind = (uint32_t)i + 1;
@@ -121,9 +135,16 @@ static void write_config(el_edge_writer *w)
         .vocab = c->vocab,
         .context = c->context,
         .rope_dims = c->rope_dims,
+        .rope_original = c->rope_original,
+        .window = c->window,
+        .window_pattern = c->window_pattern,
         .rope_base = c->rope_base,
+        .rope_local_base = c->rope_local_base,
         .rope_scale = c->rope_scale,
+        .rope_magnitude = c->rope_magnitude,
         .norm_eps = c->norm_eps,
+        .attention_scale = c->attention_scale,
+        .embed_scale = c->embed_scale,
         .tied = c->tied,
     };
     memcpy(out->architecture, c->architecture, strlen(c->architecture));
@@ -185,7 +206,7 @@ static el_status write_head(el_edge_writer *w, const el_tokenizer *tok, const el
         [EL_EDGE_CONFIG] = sizeof(el_edge_config_entry),
         [EL_EDGE_INFO] = info_bytes(info),
         [EL_EDGE_PLAN] = sizeof(el_edge_figures_entry),
-        [EL_EDGE_ROPE] = w->config.rope_dims / 2 * sizeof(double),
+        [EL_EDGE_ROPE] = el_rope_tables(&w->config) * (w->config.rope_dims / 2) * sizeof(double),
         [EL_EDGE_TOKENIZER] = tables.size,
         [EL_EDGE_TENSORS] = w->n_tensors * sizeof(el_edge_tensor_entry),
     };
@@ -233,6 +254,7 @@ void el_edge_writer_free(el_edge_writer *w)
 {
     if (w == NULL) return;
     free(w->head);
+    free(w->origins);
     free(w);
 }
 
@@ -266,11 +288,6 @@ void el_edge_writer_section(const el_edge_writer *w, size_t i, el_edge_piece *ou
     out->hash_offset = (uint64_t)(s->sha256 - w->head);
 }
 
-static bool read_exactly(const el_edge_writer *w, uint64_t offset, uint8_t *dst, size_t bytes)
-{
-    return w->source.read(w->source.context, offset, dst, bytes) == bytes;
-}
-
 el_status el_edge_writer_pack(el_edge_writer *w, size_t i, uint64_t first, uint64_t tiles, uint8_t *dst,
                               el_error *err)
 {
@@ -281,21 +298,22 @@ el_status el_edge_writer_pack(el_edge_writer *w, size_t i, uint64_t first, uint6
         return el_fail(err, EL_ERR_ARG, "%s does not have so many tiles", w->entries[i].name);
 
     const el_edge_tensor_entry *t = &w->entries[i];
-    const el_gguf_tensor *from = el_gguf_tensor_find(w->gguf, t->name);
-    const bool norm = memcmp(t->layout, "f32\0", 4) == 0;
-    const size_t row_bytes = (size_t)(from->bytes / t->n), most = row_bytes * (norm ? 1 : EL_LANES);
+    const el_edge_origin *from = &w->origins[i];
+    const bool vector = from->part.vector != NULL;
+    const size_t most = from->found.row_bytes * (vector ? 1 : EL_LANES);
     uint8_t *staging = malloc(most);
     el_status st = staging != NULL ? EL_OK : el_fail(err, EL_ERR_NOMEM, "no memory for rows of %s", t->name);
     for (uint64_t tile = first; tile < first + tiles && st == EL_OK; tile++, dst += piece.tile_bytes) {
         const uint64_t row = tile * EL_LANES;
-        const size_t rows = norm ? 1 : t->n - row < EL_LANES ? (size_t)(t->n - row) : EL_LANES;
-        if (!read_exactly(w, from->offset + row * row_bytes, staging, rows * row_bytes)) {
+        const size_t rows = t->n - row < EL_LANES ? (size_t)(t->n - row) : EL_LANES;
+        if (vector || rows < EL_LANES)
+            memset(dst, 0, (size_t)piece.tile_bytes);  // as loading finds its memory
+        const bool read =
+            vector ? el_part_read_vector(&from->found, &from->part, &w->source, staging, (float *)(void *)dst)
+                   : el_part_read_rows(&from->found, &from->part, &w->source, (size_t)row, rows, staging);
+        if (!read) {
             st = el_fail(err, EL_ERR_IO, "%s: the file ended or failed while it was read", t->name);
-        } else if (norm) {
-            memset(dst, 0, (size_t)piece.tile_bytes);
-            el_dequantize(t->type, staging, t->k, (float *)(void *)dst);
-        } else {
-            if (rows < EL_LANES) memset(dst, 0, (size_t)piece.tile_bytes);  // as loading finds its memory
+        } else if (!vector) {
             el_pack_tile_by(w->kernels.interleave, t->type, rows, t->k, staging, dst);
             w->sum += el_fingerprint_tile((size_t)tile, dst, (size_t)piece.tile_bytes);
         }

@@ -1,10 +1,10 @@
 /* Where every part of a model lies. Counting and placing are one function, so that
  * the bytes planned are the bytes used. */
-#include <stdio.h>
 #include <string.h>
 
 #include "core/error.h"
 #include "model/model.h"
+#include "model/rope.h"
 
 /// Hands out aligned parts of one block of memory; with base NULL it only counts.
 typedef struct el_cursor {
@@ -30,33 +30,19 @@ typedef struct el_placing {
     const el_edge *edge;  ///< instead of a GGUF
     uint64_t edge_next;   ///< where its next tensor starts
     el_cursor at;
-    size_t visited;          ///< tensors used, to find files with tensors that nobody reads
+    size_t visited;          ///< tensors used, to find those that nobody reads
     uint64_t staging_bytes;  ///< widest EL_LANES rows of the file
 } el_placing;
 
-static el_status place_norm(const el_gguf_tensor *t, const el_part *part, el_placing *p, el_error *err)
-{
-    if (t->type != EL_TYPE_F32 && t->type != EL_TYPE_F16 && t->type != EL_TYPE_BF16) {
-        return el_fail(err, EL_ERR_UNSUPPORTED, "%s is of type %s; a norm is f32, f16 or bf16", part->name,
-                       el_type_get(t->type)->name);
-    }
-    *part->norm = take(&p->at, part->k, sizeof **part->norm);
-    return EL_OK;
-}
-
-static el_status place_matrix(const el_gguf_tensor *t, const el_part *part, el_placing *p, el_error *err)
+static el_status place_matrix(const el_found *found, const el_part *part, el_placing *p, el_error *err)
 {
     el_matrix *m = part->matrix;
-    const int layout = el_pack_layout(t->type);
-    if (layout < 0) {
-        return el_fail(err, EL_ERR_UNSUPPORTED, "%s is of type %s, which matrices do not support", part->name,
-                       el_type_get(t->type)->name);
-    }
     m->n = part->n;
     m->k = part->k;
-    m->type = t->type;
-    m->layout = (el_layout)layout;
+    m->type = found->tensor->type;
+    m->layout = (el_layout)el_pack_layout(m->type);
     m->tile_bytes = el_pack_tile_bytes(m->layout, m->k);
+    m->bias = NULL;  // comes after its matrix
     if (m->tile_bytes == 0) return el_fail(err, EL_ERR_FORMAT, "%s is too large", part->name);
     m->tiles = take(&p->at, (m->n + EL_LANES - 1) / EL_LANES, m->tile_bytes);
     return EL_OK;
@@ -65,64 +51,18 @@ static el_status place_matrix(const el_gguf_tensor *t, const el_part *part, el_p
 static el_status place(void *arg, const el_part *part, el_error *err)
 {
     el_placing *p = arg;
-    if (p->edge != NULL) return el_edge_place(p->edge, p->visited++, part, &p->edge_next, err);
+    if (p->edge != NULL) return el_edge_place(p->edge, &p->visited, part, &p->edge_next, err);
 
-    const el_gguf_tensor *t = el_gguf_tensor_find(p->gguf, part->name);
-    if (t == NULL) return el_fail(err, EL_ERR_FORMAT, "tensor %s is missing", part->name);
-    if (t->shape[0] != part->k || t->shape[1] != part->n || t->shape[2] != 1 || t->shape[3] != 1) {
-        return el_fail(err, EL_ERR_FORMAT, "%s has shape (%llu, %llu), expected (%zu, %zu)", part->name,
-                       (unsigned long long)t->shape[0], (unsigned long long)t->shape[1], part->k, part->n);
-    }
-    p->visited++;
+    el_found found;
+    const el_status st = el_part_find(&found, p->gguf, part, err);
+    if (part->vector != NULL) *part->vector = NULL;
+    if (st != EL_OK || found.tensor == NULL) return st;
+    if (found.first == 0) p->visited++;  // other parts of a fused tensor count with the first
     const uint64_t rows = part->n < EL_LANES ? part->n : EL_LANES;
-    if (t->bytes / part->n * rows > p->staging_bytes) p->staging_bytes = t->bytes / part->n * rows;
-    return part->matrix != NULL ? place_matrix(t, part, p, err) : place_norm(t, part, p, err);
-}
-
-static el_status visit_layer(const el_config *c, uint32_t index, el_layer *l, el_part_fn *visit, void *arg,
-                             el_error *err)
-{
-    const size_t q = (size_t)c->heads * c->head_dim, kv = (size_t)c->kv_heads * c->head_dim;
-    const el_part parts[] = {
-        {"attn_norm", 1, c->width, NULL, &l->attn_norm}, {"attn_q", q, c->width, &l->q, NULL},
-        {"attn_k", kv, c->width, &l->k, NULL},           {"attn_v", kv, c->width, &l->v, NULL},
-        {"attn_output", c->width, q, &l->o, NULL},       {"ffn_norm", 1, c->width, NULL, &l->ffn_norm},
-        {"ffn_gate", c->ffn, c->width, &l->gate, NULL},  {"ffn_up", c->ffn, c->width, &l->up, NULL},
-        {"ffn_down", c->width, c->ffn, &l->down, NULL},
-    };
-    el_status st = EL_OK;
-    for (size_t i = 0; i < sizeof parts / sizeof *parts && st == EL_OK; i++) {
-        char name[64];
-        snprintf(name, sizeof name, "blk.%u.%s.weight", index, parts[i].name);
-        el_part part = parts[i];
-        part.name = name;
-        st = visit(arg, &part, err);
-    }
-    return st;
-}
-
-el_status el_model_visit(el_model *model, el_part_fn *visit, void *arg, el_error *err)
-{
-    const el_config *c = &model->config;
-    el_layer none;  // while counting there are no layers yet: each is placed into this one
-    el_status st = EL_OK;
-
-    for (uint32_t i = 0; i < c->layers && st == EL_OK; i++) {
-        st = visit_layer(c, i, model->layers != NULL ? &model->layers[i] : &none, visit, arg, err);
-    }
-    const el_part norm = {"output_norm.weight", 1, c->width, NULL, &model->out_norm};
-    const el_part head = {"output.weight", c->vocab, c->width, &model->head, NULL};
-    const el_part embed = {"token_embd.weight", c->vocab, c->width, &model->embed, NULL};
-    if (st == EL_OK) st = visit(arg, &norm, err);
-    if (st == EL_OK && !c->tied) st = visit(arg, &head, err);
-    if (st == EL_OK) st = visit(arg, &embed, err);
-    return st;
-}
-
-static bool is_known_extra(const el_gguf_tensor *t)
-{
-    static const char name[] = "rope_freqs.weight";  // read by el_weights_load
-    return t->name.size == sizeof name - 1 && memcmp(t->name.data, name, sizeof name - 1) == 0;
+    if (found.row_bytes * rows > p->staging_bytes) p->staging_bytes = found.row_bytes * rows;
+    if (part->matrix != NULL) return place_matrix(&found, part, p, err);
+    *part->vector = take(&p->at, part->k, sizeof **part->vector);
+    return EL_OK;
 }
 
 /// Every tensor of the file must be one that is used: a bias that nobody adds is a wrong answer.
@@ -134,15 +74,16 @@ static el_status check_unused(const el_placing *p, const el_config *c, el_error 
                        p->edge->n_tensors, c->architecture, p->visited);
     }
     size_t extra = 0;
-    for (size_t i = 0; i < p->gguf->n_tensors; i++) extra += is_known_extra(&p->gguf->tensors[i]);
+    for (size_t i = 0; i < p->gguf->n_tensors; i++) extra += el_rope_owns(c, p->gguf->tensors[i].name);
     if (p->visited + extra == p->gguf->n_tensors) return EL_OK;
 
     for (size_t i = 0; i < p->gguf->n_tensors; i++) {
         const el_view name = p->gguf->tensors[i].name;
         static const char bias[] = ".bias";
         if (name.size > 5 && memcmp(name.data + name.size - 5, bias, 5) == 0) {
-            return el_fail(err, EL_ERR_UNSUPPORTED, "tensor %.*s: biases are not supported for %s",
-                           (int)(name.size > 80 ? 80 : name.size), name.data, c->architecture);
+            return el_fail(err, EL_ERR_UNSUPPORTED, "%s uses %zu of the file's %zu tensors; one is %.*s",
+                           c->architecture, p->visited + extra, p->gguf->n_tensors,
+                           (int)(name.size > 80 ? 80 : name.size), name.data);
         }
     }
     return el_fail(err, EL_ERR_UNSUPPORTED, "the file has %zu tensors, of which %s uses %zu",
@@ -179,7 +120,7 @@ static void place_scratch(el_model *m, size_t threads, el_cursor *at)
     s->ffn_act = take(at, rows * m->ffn_stride, sizeof(el_act_q8));
     s->own_act = take(at, threads * m->act_stride, sizeof(el_act_q8));
     s->own_norm = take(at, threads * c->width, sizeof(float));
-    s->cs = take(at, rows * c->rope_dims, sizeof(float));
+    s->cs = take(at, rows * el_rope_kinds(c), c->rope_dims * sizeof(float));
     s->offset = take(at, rows * group, sizeof(size_t));
     s->last = take(at, rows * group, sizeof(size_t));
 
@@ -202,7 +143,8 @@ el_status el_model_layout(el_model *m, const el_gguf *gguf, const el_edge *edge,
 
     (void)take(&p.at, 1, sizeof *m);  // el_model_init puts the model itself first
     m->layers = take(&p.at, c->layers, sizeof *m->layers);
-    m->inv_freq = edge != NULL ? edge->inv_freq : take(&p.at, c->rope_dims / 2, sizeof *m->inv_freq);
+    const uint64_t pairs = el_rope_tables(c) * (c->rope_dims / 2);
+    m->inv_freq = edge != NULL ? edge->inv_freq : take(&p.at, pairs, sizeof *m->inv_freq);
     plan->tables = p.at.used;
 
     const el_status st = el_model_visit(m, place, &p, err);

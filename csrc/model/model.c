@@ -1,9 +1,9 @@
 /* A model's life: plan, then placed and filled in the caller's memory. */
-#include <math.h>
 #include <string.h>
 
 #include "core/error.h"
 #include "model/model.h"
+#include "model/rope.h"
 
 static el_status check_batch(size_t micro_batch, size_t threads, el_error *err)
 {
@@ -95,6 +95,15 @@ uint64_t el_plan_model_bytes(const el_plan *plan) { return plan->tables + plan->
 
 uint64_t el_plan_session_bytes(const el_plan *plan) { return plan->kv + plan->session; }
 
+/// What follows from the configuration alone.
+static void set_facts(el_model *m)
+{
+    const el_config *c = &m->config;
+    m->family = el_family_find(c->architecture, strlen(c->architecture));
+    m->head_tiles = 1;
+    while (m->family->head_norm && m->head_tiles * EL_LANES % c->head_dim != 0) m->head_tiles++;
+}
+
 /// A model without weights yet, in the caller's memory.
 static el_status place_model(el_model **out, const el_gguf *gguf, const el_edge *edge, size_t isa,
                              size_t micro_batch, el_pool *pool, void *memory, uint64_t bytes, el_error *err)
@@ -120,10 +129,15 @@ static el_status place_model(el_model **out, const el_gguf *gguf, const el_edge 
         m->config = edge->config;
     else
         st = el_config_from_gguf(&m->config, gguf, err);
-    m->attention_scale = 1.0f / sqrtf((float)m->config.head_dim);
     if (st == EL_OK) st = el_model_layout(m, gguf, edge, threads, memory, &plan, err);
-    if (st == EL_OK) *out = m;
-    return st;
+    if (st != EL_OK) return st;
+    set_facts(m);
+    for (uint32_t i = 0; i < m->config.layers; i++) {
+        m->layers[i].window = el_config_window(&m->config, i);
+        m->layers[i].rope = m->config.rope_local_base > 0.0f && m->layers[i].window > 0 ? 1 : 0;
+    }
+    *out = m;
+    return EL_OK;
 }
 
 el_status el_model_load(el_model **out, el_tokenizer **tokenizer, const el_gguf *gguf,
@@ -192,6 +206,7 @@ el_status el_session_init(el_session **out, el_model *model, size_t context, el_
         .model = model,
         .context = el_round_up(context, EL_KEY_BLOCK),
         .capacity = context,
+        .rope = model->config.rope_original > 0 && context > model->config.rope_original ? 1 : 0,
         .type = kv,
         .half_bytes = half_bytes(&model->config, context, kv),
         .kv = (uint8_t *)memory + session_struct_bytes(),
@@ -258,10 +273,13 @@ static void copy_cache(const el_session *s, size_t position, uint8_t *flat, bool
     }
 }
 
+/// A cache means nothing to another model, nor to a session whose keys are turned by other frequencies.
+static uint64_t state_fingerprint(const el_session *s) { return s->model->fingerprint + s->rope; }
+
 void el_session_export(const el_session *session, uint8_t *dst)
 {
     el_state_head head = {
-        .fingerprint = session->model->fingerprint,
+        .fingerprint = state_fingerprint(session),
         .position = session->position,
         .type = session->type,
     };
@@ -279,7 +297,7 @@ el_status el_session_import(el_session *session, const uint8_t *src, uint64_t by
     if (memcmp(head.magic, EL_STATE_MAGIC, sizeof head.magic) != 0) {
         return el_fail(err, EL_ERR_FORMAT, "these bytes are no saved session");
     }
-    if (head.fingerprint != session->model->fingerprint) {
+    if (head.fingerprint != state_fingerprint(session)) {
         return el_fail(err, EL_ERR_FORMAT, "the saved session belongs to another model");
     }
     if (head.type != (uint64_t)session->type)

@@ -7,6 +7,7 @@
 #include "edgellm/edge.h"
 #include "edgellm/model.h"
 #include "kernels/el_pack.h"
+#include "model/family.h"
 
 enum { EL_ALIGN = 64, EL_MAX_MICRO_BATCH = 512, EL_MAX_HEAD_DIM = 256 };
 
@@ -35,12 +36,22 @@ typedef struct el_matrix {
     el_layout layout;
     size_t tile_bytes;
     uint8_t *tiles;  ///< (ceil(n / EL_LANES), tile_bytes)
+    float *bias;     ///< (n,) added to a product; NULL for none
 } el_matrix;
 
+/// Weights of a norm over the width, with those of layer_norm where there is a bias.
+typedef struct el_norm {
+    float *w, *b;  ///< (width,); b may be NULL
+} el_norm;
+
 typedef struct el_layer {
-    float *attn_norm;  ///< (width,)
-    float *ffn_norm;   ///< (width,)
-    el_matrix q, k, v, o, gate, up, down;
+    el_norm attn_norm, ffn_norm;
+    float *q_norm, *k_norm;        ///< (head_dim,) of the family's head norms; else NULL
+    float *attn_post, *ffn_post;   ///< (width,) of its post norms; else NULL
+    el_matrix q, k, v, o, gate, up,
+        down;  ///< without a gate, `gate` is what the file calls up, and `up` empty
+    size_t window;  ///< positions that a token sees, its own included; 0 for all
+    size_t rope;    ///< which of a session's tables of frequencies
 } el_layer;
 
 /// One token of a step.
@@ -65,7 +76,7 @@ typedef struct el_scratch {
     el_act_q8 *ffn_act;  ///< (rows, ffn_stride)
     el_act_q8 *own_act;  ///< (threads, act_stride) for a single token
     float *own_norm;  ///< (threads, width)
-    float *cs;  ///< (rows, rope_dims / 2, 2)
+    float *cs;  ///< (rows, el_rope_kinds, rope_dims / 2, 2)
     size_t *offset;  ///< (rows * group,) of the attention kernel
     size_t *last;  ///< (rows * group,)
     uint8_t *staging;  ///< (threads, staging_bytes) while loading; shares memory with all above
@@ -73,19 +84,21 @@ typedef struct el_scratch {
 
 struct el_model {
     el_config config;
+    const el_family *family;
     el_kernels kernels;
     el_kernels many;       ///< for products of EL_MANY_ROWS rows or more
     el_pool *pool;
     size_t micro_batch;
     size_t act_stride;  ///< activation blocks per row of scratch.act
     size_t ffn_stride;  ///< and of scratch.ffn_act
-    float attention_scale;  ///< 1 / sqrt(head_dim)
+    size_t head_tiles;  ///< fewest tiles of q and k with whole heads where heads are normalised; else 1
     size_t staging_bytes;  ///< of one loading thread; at least the widest sixteen rows of the file
     uint64_t fingerprint;  ///< of shape and weights, for saved sessions
-    const double *inv_freq;  ///< (rope_dims / 2,) radians per position
+    const double *inv_freq;  ///< (el_rope_tables, rope_dims / 2) radians per position
     el_layer *layers;  ///< (config.layers,)
-    float *out_norm;  ///< (width,)
+    el_norm out_norm;
     el_matrix embed;
+    el_matrix positions;  ///< (context, width) of a family that learns them; else empty
     el_matrix head;  ///< the same tiles as `embed` when tied
     el_scratch scratch;
 };
@@ -95,6 +108,7 @@ struct el_session {
     size_t context;  ///< rounded up to EL_KEY_BLOCK
     size_t capacity;  ///< positions asked for
     size_t position;
+    size_t rope;  ///< its first table of frequencies: 1 where the context is longer than rope_original
     el_kv_type type;
     size_t half_bytes;  ///< of the keys, or of the values, of one head: context * head_dim values
     uint8_t *kv;  ///< (layers, kv_heads, keys then values, half_bytes)
@@ -112,35 +126,54 @@ el_status el_model_layout(el_model *model, const el_gguf *gguf, const el_edge *e
 el_status el_weights_load(el_model *model, const el_gguf *gguf, const el_source *source,
                           el_tokenizer **tokenizer, uint64_t bytes, el_error *err);
 
-/// Frequencies of RoPE, divided by the file's factors where it has them: (rope_dims / 2,).
-el_status el_rope_load(const el_config *config, const el_gguf *gguf, const el_source *source,
-                       double *inv_freq, el_error *err);
-
-/// Whether positions times f stay where el_sincos is defined; false for NaN.
-bool el_rope_frequency_ok(double f);
-
 /// The part of a model's fingerprint that one packed tile adds (a sum, so that the order of threads does
 /// not matter), and the fingerprint that a sum and a shape make.
 uint64_t el_fingerprint_tile(size_t tile, const uint8_t *packed, size_t tile_bytes);
 uint64_t el_fingerprint(const el_config *config, uint64_t sum);
 
 /// One tensor of a model: what it is called, how large it must be, and where it goes.
-/// Exactly one of matrix and norm is set.
+/// Exactly one of matrix and vector is set.
 typedef struct el_part {
     const char *name;
-    size_t n;  ///< rows (outputs) of a matrix; 1 for a norm
+    size_t n;  ///< rows (outputs) of a matrix; 1 of a vector
     size_t k;  ///< values per row
     el_matrix *matrix;
-    float **norm;
+    float **vector;
+    el_need need;
+    const char *fused;  ///< tensor that holds it where a GGUF has none of its name, or always if it is that
+    size_t first;  ///< its first row there (value of a vector)
+    size_t fused_n;  ///< rows there
+    size_t
+        head;  ///< rows of a head whose rotated halves become neighbours when packed; 0: rows stay in order
+    size_t rotated;  ///< leading rows of a head that are rotated
 } el_part;
 
-/// Call `visit` for every tensor of the model in execution order; stops at the first failure.
+/// Call `visit` for every tensor of the model in execution order; stops at the first failure. Visits also
+/// tensors that may be missing.
 typedef el_status el_part_fn(void *arg, const el_part *part, el_error *err);
 el_status el_model_visit(el_model *model, el_part_fn *visit, void *arg, el_error *err);
 
-/// Check tensor number i of an image against the part that it must be, and point the part at it. *next is
-/// where it must start, and moves on.
-el_status el_edge_place(const el_edge *edge, size_t i, const el_part *part, uint64_t *next, el_error *err);
+/// Where a GGUF has a part.
+typedef struct el_found {
+    const el_gguf_tensor *tensor;  ///< NULL if the file has none
+    size_t first;  ///< row (value of a vector) where the part begins
+    size_t row_bytes;  ///< of a matrix; of a whole vector
+} el_found;
+
+/// Find a part and check its shape and type. EL_ERR_FORMAT names a tensor that is missing and must not be.
+el_status el_part_find(el_found *out, const el_gguf *gguf, const el_part *part, el_error *err);
+
+/// Read rows [row, row + n) of a matrix as packing wants them, or a whole vector; false if the file ended.
+///
+/// @param[in]  staging  row_bytes bytes
+bool el_part_read_rows(const el_found *found, const el_part *part, const el_source *source, size_t row,
+                       size_t n, uint8_t *rows);
+bool el_part_read_vector(const el_found *found, const el_part *part, const el_source *source,
+                         uint8_t *staging, float *values);
+
+/// Check tensor number *i of an image against the part that it must be, and point the part at it. *next is
+/// where it must start. Both move on, unless the part may be missing and is.
+el_status el_edge_place(const el_edge *edge, size_t *i, const el_part *part, uint64_t *next, el_error *err);
 
 /// Name of the packed layout of a tensor type ("q4_0x16"), with zeros after it.
 void el_layout_name(uint32_t type, char out[12]);

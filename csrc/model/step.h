@@ -33,9 +33,6 @@ typedef struct el_lane {
 /// Where a thread's share of attention begins; `thread` may be `threads`, for the end of the last.
 el_place el_attend_share(const el_step *step, size_t thread, size_t threads);
 
-/// Rotate this thread's columns [first, last) of the queries, or of the keys, of every row.
-void el_rotate(const el_lane *at, float *x, size_t heads, size_t first, size_t last);
-
 /// Write this thread's columns [first, last) of the keys, or of the values, of every row to the cache.
 void el_store_keys(const el_lane *at, size_t layer, size_t first, size_t last);
 void el_store_values(const el_lane *at, size_t layer, size_t first, size_t last);

@@ -5,9 +5,9 @@
 #include <string.h>
 
 #include "core/error.h"
-#include "core/trig.h"
 #include "edgellm/vocab.h"
 #include "model/model.h"
+#include "model/rope.h"
 
 enum { EL_PIECE_BYTES = 1 << 21, EL_LEAST_PIECE_BYTES = 1 << 16, EL_PIECES_PER_THREAD = 4 };
 
@@ -54,14 +54,26 @@ uint64_t el_fingerprint_tile(size_t tile, const uint8_t *packed, size_t tile_byt
 
 uint64_t el_fingerprint(const el_config *c, uint64_t sum)
 {
-    const uint64_t shape[] = {c->layers,   c->width, c->heads, c->kv_heads,
-                              c->head_dim, c->ffn,   c->vocab, EL_NUMERICS};
+    uint64_t shape[] = {c->layers,
+                        c->width,
+                        c->heads,
+                        c->kv_heads,
+                        c->head_dim,
+                        c->ffn,
+                        c->vocab,
+                        EL_NUMERICS,
+                        c->rope_dims,
+                        c->rope_original,
+                        c->window,
+                        c->window_pattern,
+                        0,
+                        0,
+                        0,
+                        0};
+    const float numbers[] = {c->rope_base,      c->rope_local_base, c->rope_scale,
+                             c->rope_magnitude, c->attention_scale, c->embed_scale};
+    memcpy(&shape[12], numbers, sizeof numbers);
     return hash_bytes(sum, (const uint8_t *)shape, sizeof shape);
-}
-
-static bool read_exactly(const el_source *source, uint64_t offset, void *dst, size_t bytes)
-{
-    return source->read(source->context, offset, dst, bytes) == bytes;
 }
 
 static void take_piece(el_loader *at)
@@ -72,23 +84,21 @@ static void take_piece(el_loader *at)
 }
 
 /// Pack tiles [begin, end) of one matrix, as many at once as staging holds.
-static bool pack_tiles(el_loader *at, const el_gguf_tensor *tensor, const el_matrix *m, size_t begin,
-                       size_t end)
+static bool pack_tiles(el_loader *at, const el_found *found, const el_part *part, size_t begin, size_t end)
 {
-    const size_t row_bytes = (size_t)(tensor->bytes / m->n);
-    size_t batch = at->job->model->staging_bytes / (row_bytes * EL_LANES);
+    const el_matrix *m = part->matrix;
+    size_t batch = at->job->model->staging_bytes / (found->row_bytes * EL_LANES);
     if (batch == 0) batch = 1;  // staging holds the widest tile of the file
 
     for (size_t tile = begin; tile < end; tile += batch) {
         const size_t first = tile * EL_LANES, tiles = end - tile < batch ? end - tile : batch;
         const size_t rows = m->n - first < tiles * EL_LANES ? m->n - first : tiles * EL_LANES;
-        if (!read_exactly(at->job->source, tensor->offset + first * row_bytes, at->staging, rows * row_bytes))
-            return false;
+        if (!el_part_read_rows(found, part, at->job->source, first, rows, at->staging)) return false;
         for (size_t i = 0; i < tiles; i++) {
             const size_t row = i * EL_LANES, left = rows - row;
             uint8_t *packed = m->tiles + (tile + i) * m->tile_bytes;
             el_pack_tile_by(at->job->model->kernels.interleave, m->type, left < EL_LANES ? left : EL_LANES,
-                            m->k, at->staging + row * row_bytes, packed);
+                            m->k, at->staging + row * found->row_bytes, packed);
             at->sum += el_fingerprint_tile(tile + i, packed, m->tile_bytes);
         }
     }
@@ -98,13 +108,14 @@ static bool pack_tiles(el_loader *at, const el_gguf_tensor *tensor, const el_mat
 /// Fill what of a part starts inside this thread's pieces.
 static el_status load_part(void *arg, const el_part *part, el_error *err)
 {
-    (void)err;
     el_loader *at = arg;
     const el_matrix *m = part->matrix;
-    const uintptr_t start = m != NULL ? (uintptr_t)m->tiles : (uintptr_t)*part->norm;
+    el_found found;
+    const el_status st = el_part_find(&found, at->job->gguf, part, err);  // as when it was placed
+    if (st != EL_OK || found.tensor == NULL) return st;
+    const uintptr_t start = m != NULL ? (uintptr_t)m->tiles : (uintptr_t)*part->vector;
     const size_t tiles = m != NULL ? (m->n + EL_LANES - 1) / EL_LANES : 1;
     const size_t step = m != NULL ? m->tile_bytes : part->k * sizeof(float);
-    const el_gguf_tensor *t = el_gguf_tensor_find(at->job->gguf, part->name);
 
     for (size_t tile = 0; tile < tiles; take_piece(at)) {
         // the first tile at or after an address, and of the next piece
@@ -113,13 +124,12 @@ static el_status load_part(void *arg, const el_part *part, el_error *err)
         const size_t begin = from < tiles ? from : tiles, end = to < tiles ? to : tiles;
         bool read = true;
         if (begin < end && m != NULL) {
-            read = pack_tiles(at, t, m, begin, end);
+            read = pack_tiles(at, &found, part, begin, end);
         } else if (begin < end) {
-            read = read_exactly(at->job->source, t->offset, at->staging, (size_t)t->bytes);
-            if (read) el_dequantize(t->type, at->staging, part->k, *part->norm);
+            read = el_part_read_vector(&found, part, at->job->source, at->staging, *part->vector);
         }
         if (!read) {
-            atomic_store(&at->job->failed, t);
+            atomic_store(&at->job->failed, found.tensor);
             atomic_store(&at->job->stop, true);
         }
         if (atomic_load_explicit(&at->job->stop, memory_order_relaxed)) return EL_ERR_IO;  // ends the visit
@@ -141,30 +151,6 @@ static void load_parts(void *arg, size_t thread, size_t threads)
     take_piece(&at);
     (void)el_model_visit(job->model, load_part, &at, NULL);
     atomic_fetch_add(&job->sum, at.sum);
-}
-
-el_status el_rope_load(const el_config *c, const el_gguf *gguf, const el_source *source, double *inv_freq,
-                       el_error *err)
-{
-    const size_t pairs = c->rope_dims / 2;
-    for (size_t i = 0; i < pairs; i++) {
-        const double exponent = -2.0 * (double)i / (double)c->rope_dims;
-        inv_freq[i] = el_pow(c->rope_base, exponent) / (double)c->rope_scale;
-    }
-    const el_gguf_tensor *t = el_gguf_tensor_find(gguf, "rope_freqs.weight");
-    if (t != NULL && (t->type != EL_TYPE_F32 || t->shape[0] != pairs || t->bytes != pairs * sizeof(float)))
-        return el_fail(err, EL_ERR_FORMAT, "rope_freqs.weight is not %zu values of f32", pairs);
-    for (size_t i = 0; i < pairs; i++) {
-        float factor = 1.0f;
-        if (t != NULL && !read_exactly(source, t->offset + i * sizeof factor, &factor, sizeof factor))
-            return el_fail(err, EL_ERR_IO, "rope_freqs.weight: the file ended while it was read");
-        if (!(factor > 0.0f && factor < 1e30f))
-            return el_fail(err, EL_ERR_FORMAT, "rope_freqs.weight[%zu] is not positive", i);
-        inv_freq[i] /= (double)factor;
-        if (!el_rope_frequency_ok(inv_freq[i]))
-            return el_fail(err, EL_ERR_FORMAT, "RoPE frequency %zu is out of range", i);
-    }
-    return EL_OK;
 }
 
 /// How memory is cut: huge pages for a large model, something for every thread of a small one.

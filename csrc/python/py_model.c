@@ -273,15 +273,46 @@ static PyObject *model_plan(PyObject *op, PyObject *args)
                          "session", (unsigned long long)plan.session);
 }
 
+/// Put a new value into a dict; false with an exception.
+static bool set_value(PyObject *dict, const char *name, PyObject *value)
+{
+    const bool fine = value != NULL && PyDict_SetItemString(dict, name, value) == 0;
+    Py_XDECREF(value);
+    return fine;
+}
+
 static PyObject *model_get_config(PyObject *op, void *Py_UNUSED(closure))
 {
     const el_config *c = &((el_py_model *)op)->config;
-    return Py_BuildValue("{s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:d,s:d,s:d,s:O}", "architecture",
-                         c->architecture, "layers", c->layers, "width", c->width, "heads", c->heads,
-                         "kv_heads", c->kv_heads, "head_dim", c->head_dim, "ffn", c->ffn, "vocab", c->vocab,
-                         "context", c->context, "rope_dims", c->rope_dims, "rope_base", (double)c->rope_base,
-                         "rope_scale", (double)c->rope_scale, "norm_eps", (double)c->norm_eps, "tied",
-                         c->tied ? Py_True : Py_False);
+    const struct {
+        const char *name;
+        uint32_t value;
+    } extents[] = {
+        {"layers", c->layers},       {"width", c->width},
+        {"heads", c->heads},         {"kv_heads", c->kv_heads},
+        {"head_dim", c->head_dim},   {"ffn", c->ffn},
+        {"vocab", c->vocab},         {"context", c->context},
+        {"rope_dims", c->rope_dims}, {"rope_original", c->rope_original},
+        {"window", c->window},       {"window_pattern", c->window_pattern},
+    };
+    const struct {
+        const char *name;
+        float value;
+    } numbers[] = {
+        {"rope_base", c->rope_base},     {"rope_local_base", c->rope_local_base},
+        {"rope_scale", c->rope_scale},   {"rope_magnitude", c->rope_magnitude},
+        {"norm_eps", c->norm_eps},       {"attention_scale", c->attention_scale},
+        {"embed_scale", c->embed_scale},
+    };
+    PyObject *dict =
+        Py_BuildValue("{s:s,s:O}", "architecture", c->architecture, "tied", c->tied ? Py_True : Py_False);
+    for (size_t i = 0; i < sizeof extents / sizeof *extents && dict != NULL; i++) {
+        if (!set_value(dict, extents[i].name, PyLong_FromUnsignedLong(extents[i].value))) Py_CLEAR(dict);
+    }
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers && dict != NULL; i++) {
+        if (!set_value(dict, numbers[i].name, PyFloat_FromDouble((double)numbers[i].value))) Py_CLEAR(dict);
+    }
+    return dict;
 }
 
 static PyObject *model_get_closed(PyObject *op, void *Py_UNUSED(closure))

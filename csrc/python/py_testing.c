@@ -65,7 +65,7 @@ static int call_kernel(const char *op, const call *c)
         ((el_softmax_fn *)c->fn)(n[0], p[0], p[1]);
     else if (strcmp(op, "silu") == 0 || starts(op, "gelu"))
         ((el_map_fn *)c->fn)(n[0], p[0], p[1]);
-    else if (strcmp(op, "swiglu") == 0)
+    else if (strcmp(op, "swiglu") == 0 || strcmp(op, "geglu_tanh") == 0)
         ((el_swiglu_fn *)c->fn)(n[0], p[0], p[1], p[2]);
     else if (strcmp(op, "add") == 0)
         ((el_add_fn *)c->fn)(n[0], p[0], p[1]);

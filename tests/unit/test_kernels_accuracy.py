@@ -81,6 +81,7 @@ def test_activation_errors_are_bounded(isa):
     assert within(_testing.elementwise("gelu_tanh", isa, x), _reference.gelu_tanh(x), 2e-7)
     up = fill("random", x.size)
     assert within(_testing.elementwise("swiglu", isa, x, up), _reference.swiglu(x, up), 5 * EPS, 1e-34)
+    assert within(_testing.elementwise("geglu_tanh", isa, x, up), _reference.geglu_tanh(x, up), 2.2e-7)
     assert np.array_equal(_testing.add(isa, x, up), x + up)
 
 

@@ -59,9 +59,8 @@ def test_activations_of_every_exponent_have_the_bits_of_ref(isa):
 def test_two_operand_ops_have_the_bits_of_ref(isa, kind):
     for n in SIZES:
         a, b = fill(kind, n, seed=n), fill("random", n, seed=n + 1)
-        assert same_bits(
-            _testing.elementwise("swiglu", isa, a, b), _testing.elementwise("swiglu", "ref", a, b)
-        )
+        for op in ("swiglu", "geglu_tanh"):
+            assert same_bits(_testing.elementwise(op, isa, a, b), _testing.elementwise(op, "ref", a, b)), op
         assert same_bits(_testing.add(isa, a, b), _testing.add("ref", a, b))
 
 
@@ -245,6 +244,7 @@ def test_every_kernel_of_the_isa_is_tested_here(isa):
         "gelu_tanh",
         "softmax",
         "swiglu",
+        "geglu_tanh",
         "add",
         "rms_norm",
         "layer_norm",

@@ -90,7 +90,7 @@ typedef struct el_edge {
     uint64_t fingerprint;  ///< of shape and weights, for saved sessions
     el_edge_figures figures;
     el_view name, licence, chat_template, requantized_from;  ///< UTF-8; size 0 where absent
-    const double *inv_freq;    ///< (rope_dims / 2,) radians per position
+    const double *inv_freq;    ///< (tables, rope_dims / 2) radians per position: docs/formats.md
     size_t n_tensors;
 } el_edge;
 

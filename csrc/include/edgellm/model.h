@@ -16,23 +16,35 @@ EL_API_BEGIN
 /// Version of the arithmetic contract (docs/numerics.md): it changes when any bit of a result may.
 enum { EL_NUMERICS = 1 };
 
-/// Shape of a decoder of the Llama family. Extents are values, not bytes.
+/// Shape of a decoder. Extents are values, not bytes.
 typedef struct el_config {
-    char architecture[16];
+    char architecture[16];  ///< as GGUF files name the family
     uint32_t layers;
     uint32_t width;         ///< of the residual stream
     uint32_t heads;         ///< query heads
     uint32_t kv_heads;      ///< key-value heads; divides `heads`
     uint32_t head_dim;      ///< a multiple of 8, at most 256
-    uint32_t ffn;           ///< width of the gated feed-forward part
+    uint32_t ffn;           ///< width of the feed-forward part
     uint32_t vocab;
     uint32_t context;       ///< positions the model was trained for
-    uint32_t rope_dims;     ///< leading values of a head that are rotated
+    uint32_t rope_dims;     ///< leading values of a head that are rotated; 0 where positions are learned
+    uint32_t
+        rope_original;  ///< sessions of more positions use the frequencies for long ones; 0: the same for all
+    uint32_t window;  ///< positions that a layer with a window sees, its own included; 0: no layer has one
+    uint32_t
+        window_pattern;  ///< the last of so many layers sees all positions; 0: every layer has the window
     float rope_base;
-    float rope_scale;       ///< positions are divided by it (linear scaling); 1 for none
+    float rope_local_base;  ///< that of the layers with a window; 0 where all have the same
+    float rope_scale;  ///< factor of linear or YaRN scaling; 1 for none
+    float rope_magnitude;  ///< times the cosines and sines (YaRN, LongRoPE); 1 for none
     float norm_eps;
-    bool tied;              ///< the head is the token embedding
+    float attention_scale;  ///< times the scores
+    float embed_scale;  ///< times the token embedding; 1 for none
+    bool tied;  ///< the head is the token embedding
 } el_config;
+
+/// Positions that a layer sees, its own included; 0 for all.
+uint32_t el_config_window(const el_config *config, uint32_t layer);
 
 /// Where the bytes of a file come from. `read` copies `n` bytes at `offset` and returns how many
 /// it could; fewer is an error. It is called from several threads at once.
@@ -45,10 +57,10 @@ typedef struct el_source {
 typedef struct el_plan {
     uint64_t weights;  ///< packed weights and norms
     uint64_t scratch;  ///< activations of one micro-batch, shared by all sessions
-    uint64_t tables;   ///< the model's own structures
-    uint64_t kv;       ///< cache of one session
+    uint64_t tables;  ///< the model's own structures
+    uint64_t kv;  ///< cache of one session
     uint64_t session;  ///< a session's own structure
-    uint64_t image;    ///< of an edge image, used in place: nobody allocates it; 0 otherwise
+    uint64_t image;  ///< of an edge image, used in place: nobody allocates it; 0 otherwise
 } el_plan;
 
 typedef struct el_model el_model;
@@ -122,9 +134,9 @@ el_status el_session_eval(el_session *session, const int32_t *ids, size_t n, siz
 /// Tokens of one session in a step of several.
 typedef struct el_segment {
     el_session *session;  ///< no two segments of a step have the same
-    const int32_t *ids;   ///< (n,) each below the vocabulary
-    size_t n;             ///< at least 1
-    size_t rows;          ///< logits wanted for the last `rows` tokens, at most n
+    const int32_t *ids;  ///< (n,) each below the vocabulary
+    size_t n;  ///< at least 1
+    size_t rows;  ///< logits wanted for the last `rows` tokens, at most n
     float *hidden;  ///< (n, width) all tokens after the final norm, as the head gets them; NULL for none
 } el_segment;
 

@@ -74,6 +74,14 @@ void el_swiglu__avx2(size_t n, const float *gate, const float *up, float *y)
     }
 }
 
+void el_geglu_tanh__avx2(size_t n, const float *gate, const float *up, float *y)
+{
+    for (size_t i = 0; i < n; i += 8) {
+        const __m256 g = gelu_tanh(el_load8(gate + i, n - i));
+        el_store8(y + i, n - i, _mm256_mul_ps(g, el_load8(up + i, n - i)));
+    }
+}
+
 void el_add__avx2(size_t n, const float *x, float *y)
 {
     for (size_t i = 0; i < n; i += 8) {

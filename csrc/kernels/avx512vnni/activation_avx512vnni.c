@@ -80,6 +80,15 @@ void el_swiglu__avx512vnni(size_t n, const float *gate, const float *up, float *
     }
 }
 
+void el_geglu_tanh__avx512vnni(size_t n, const float *gate, const float *up, float *y)
+{
+    for (size_t i = 0; i < n; i += 16) {
+        const __mmask16 mask = el_mask16(n - i);
+        const __m512 g = gelu_tanh(_mm512_maskz_loadu_ps(mask, gate + i));
+        _mm512_mask_storeu_ps(y + i, mask, _mm512_mul_ps(g, _mm512_maskz_loadu_ps(mask, up + i)));
+    }
+}
+
 void el_add__avx512vnni(size_t n, const float *x, float *y)
 {
     for (size_t i = 0; i < n; i += 16) {

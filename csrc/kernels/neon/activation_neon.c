@@ -80,6 +80,14 @@ void el_swiglu__neon(size_t n, const float *gate, const float *up, float *y)
     }
 }
 
+void el_geglu_tanh__neon(size_t n, const float *gate, const float *up, float *y)
+{
+    for (size_t i = 0; i < n; i += 4) {
+        const float32x4_t g = gelu_tanh(el_load4(gate + i, n - i));
+        el_store4(y + i, n - i, vmulq_f32(g, el_load4(up + i, n - i)));
+    }
+}
+
 void el_add__neon(size_t n, const float *x, float *y)
 {
     size_t i = 0;

@@ -1,0 +1,227 @@
+/* Which tensors a model has, in execution order, and where a GGUF keeps each of them. */
+#include <stdio.h>
+#include <string.h>
+
+#include "core/error.h"
+#include "model/model.h"
+
+enum { EL_NAME_BYTES = 64 };
+
+/// Visits the parts of one layer, whose names all start alike.
+typedef struct el_visitor {
+    el_part_fn *visit;
+    void *arg;
+    el_error *err;
+    uint32_t layer;
+    el_status status;  ///< of the first visit that failed
+} el_visitor;
+
+static void visit_part(el_visitor *v, const char *name, el_part part)
+{
+    char own[EL_NAME_BYTES], fused[EL_NAME_BYTES];
+    if (part.need == EL_NEVER || v->status != EL_OK) return;
+    snprintf(own, sizeof own, "blk.%u.%s", v->layer, name);
+    part.name = own;
+    if (part.fused != NULL) {
+        snprintf(fused, sizeof fused, "blk.%u.%s", v->layer, part.fused);
+        part.fused = fused;
+    }
+    v->status = v->visit(v->arg, &part, v->err);
+}
+
+static void visit_matrix(el_visitor *v, const char *name, size_t n, size_t k, el_matrix *matrix)
+{
+    visit_part(v, name, (el_part){.n = n, .k = k, .matrix = matrix, .need = EL_ALWAYS});
+}
+
+static void visit_vector(el_visitor *v, const char *name, size_t k, float **vector, el_need need)
+{
+    visit_part(v, name, (el_part){.n = 1, .k = k, .vector = vector, .need = need});
+}
+
+static void visit_norm(el_visitor *v, const char *const names[2], size_t k, el_norm *norm, const el_family *f)
+{
+    visit_vector(v, names[0], k, &norm->w, EL_ALWAYS);
+    visit_vector(v, names[1], k, &norm->b, f->layer_norm ? EL_ALWAYS : EL_NEVER);
+}
+
+/// The products of attention, which a file may hold as one tensor.
+static void visit_qkv(el_visitor *v, const el_config *c, const el_family *f, el_layer *l)
+{
+    static const char *const names[3][2] = {
+        {"attn_q.weight", "attn_q.bias"}, {"attn_k.weight", "attn_k.bias"}, {"attn_v.weight", "attn_v.bias"}};
+    const size_t q = (size_t)c->heads * c->head_dim, kv = (size_t)c->kv_heads * c->head_dim;
+    const size_t rows[] = {q, kv, kv}, first[] = {0, q, q + kv};
+    el_matrix *const matrices[] = {&l->q, &l->k, &l->v};
+
+    for (size_t i = 0; i < 3; i++) {
+        el_part part = {.fused_n = q + 2 * kv, .first = first[i], .rotated = c->rope_dims};
+        part.head = f->halves && i < 2 ? c->head_dim : 0;
+        part.n = rows[i];
+        part.k = c->width;
+        part.matrix = matrices[i];
+        part.need = EL_ALWAYS;
+        part.fused = "attn_qkv.weight";
+        visit_part(v, names[i][0], part);
+        part.n = 1;
+        part.k = rows[i];
+        part.matrix = NULL;
+        part.vector = &matrices[i]->bias;
+        part.need = f->qkv_bias;
+        part.fused = "attn_qkv.bias";
+        visit_part(v, names[i][1], part);
+    }
+    const el_need need = f->head_norm ? EL_ALWAYS : EL_NEVER;
+    const size_t head = f->halves ? c->head_dim : 0;
+    el_part part = {.n = 1, .k = c->head_dim, .need = need, .head = head, .rotated = c->rope_dims};
+    part.vector = &l->q_norm;
+    visit_part(v, "attn_q_norm.weight", part);
+    part.vector = &l->k_norm;
+    visit_part(v, "attn_k_norm.weight", part);
+}
+
+static void visit_ffn(el_visitor *v, const el_config *c, const el_family *f, el_layer *l)
+{
+    if (f->ffn == EL_FFN_GELU) {
+        visit_matrix(v, "ffn_up.weight", c->ffn, c->width, &l->gate);
+        visit_vector(v, "ffn_up.bias", c->ffn, &l->gate.bias, f->ffn_bias);
+    } else {
+        el_part part = {.n = c->ffn, .k = c->width, .matrix = &l->gate, .need = EL_ALWAYS};
+        part.fused = f->fused_gate ? "ffn_up.weight" : NULL;
+        part.fused_n = 2 * (size_t)c->ffn;
+        visit_part(v, "ffn_gate.weight", part);
+        visit_vector(v, "ffn_gate.bias", c->ffn, &l->gate.bias, f->ffn_bias);
+        part.matrix = &l->up;
+        part.first = c->ffn;
+        visit_part(v, "ffn_up.weight", part);
+        visit_vector(v, "ffn_up.bias", c->ffn, &l->up.bias, f->ffn_bias);
+    }
+    visit_matrix(v, "ffn_down.weight", c->width, c->ffn, &l->down);
+    visit_vector(v, "ffn_down.bias", c->width, &l->down.bias, f->ffn_bias);
+}
+
+static void visit_layer(el_visitor *v, const el_config *c, const el_family *f, el_layer *l)
+{
+    static const char *const attn[] = {"attn_norm.weight", "attn_norm.bias"};
+    static const char *const ffn[] = {"ffn_norm.weight", "ffn_norm.bias"};
+    const size_t q = (size_t)c->heads * c->head_dim;
+    const el_need post = f->post_norm ? EL_ALWAYS : EL_NEVER;
+
+    visit_norm(v, attn, c->width, &l->attn_norm, f);
+    visit_qkv(v, c, f, l);
+    visit_matrix(v, "attn_output.weight", c->width, q, &l->o);
+    visit_vector(v, "attn_output.bias", c->width, &l->o.bias, f->out_bias);
+    visit_vector(v, "post_attention_norm.weight", c->width, &l->attn_post, post);
+    visit_norm(v, ffn, c->width, &l->ffn_norm, f);
+    visit_ffn(v, c, f, l);
+    visit_vector(v, "post_ffw_norm.weight", c->width, &l->ffn_post, post);
+}
+
+el_status el_model_visit(el_model *model, el_part_fn *visit, void *arg, el_error *err)
+{
+    const el_config *c = &model->config;
+    const el_family *f = el_family_find(c->architecture, strlen(c->architecture));
+    const el_need bias = f->layer_norm ? EL_ALWAYS : EL_NEVER;
+    el_visitor v = {.visit = visit, .arg = arg, .err = err};
+    el_layer none;  // while counting there are no layers yet: each is placed into this one
+
+    for (; v.layer < c->layers && v.status == EL_OK; v.layer++) {
+        visit_layer(&v, c, f, model->layers != NULL ? &model->layers[v.layer] : &none);
+    }
+    const el_need head = c->tied ? EL_NEVER : EL_ALWAYS, learned = f->positions ? EL_ALWAYS : EL_NEVER;
+    const el_part parts[] = {
+        {.name = "output_norm.weight",
+         .n = 1,
+         .k = c->width,
+         .vector = &model->out_norm.w,
+         .need = EL_ALWAYS},
+        {.name = "output_norm.bias", .n = 1, .k = c->width, .vector = &model->out_norm.b, .need = bias},
+        {.name = "output.weight", .n = c->vocab, .k = c->width, .matrix = &model->head, .need = head},
+        {.name = "token_embd.weight",
+         .n = c->vocab,
+         .k = c->width,
+         .matrix = &model->embed,
+         .need = EL_ALWAYS},
+        {.name = "position_embd.weight",
+         .n = c->context,
+         .k = c->width,
+         .matrix = &model->positions,
+         .need = learned},
+    };
+    for (size_t i = 0; i < sizeof parts / sizeof *parts && v.status == EL_OK; i++) {
+        if (parts[i].need != EL_NEVER) v.status = visit(arg, &parts[i], err);
+    }
+    return v.status;
+}
+
+static el_status check_type(const el_gguf_tensor *t, const el_part *part, el_error *err)
+{
+    const char *type = el_type_get(t->type)->name;
+    if (part->matrix != NULL && el_pack_layout(t->type) < 0)
+        return el_fail(err, EL_ERR_UNSUPPORTED, "%s is of type %s, which matrices do not support", part->name,
+                       type);
+    if (part->vector != NULL && t->type != EL_TYPE_F32 && t->type != EL_TYPE_F16 && t->type != EL_TYPE_BF16)
+        return el_fail(err, EL_ERR_UNSUPPORTED, "%s is of type %s; a vector is f32, f16 or bf16", part->name,
+                       type);
+    return EL_OK;
+}
+
+el_status el_part_find(el_found *out, const el_gguf *gguf, const el_part *part, el_error *err)
+{
+    const el_gguf_tensor *t = el_gguf_tensor_find(gguf, part->name);
+    const bool fused = part->fused != NULL && (t == NULL || strcmp(part->name, part->fused) == 0);
+    *out = (el_found){.tensor = NULL};
+    if (fused) t = el_gguf_tensor_find(gguf, part->fused);
+    if (t == NULL && part->need == EL_MAYBE) return EL_OK;
+    if (t == NULL) return el_fail(err, EL_ERR_FORMAT, "tensor %s is missing", part->name);
+
+    const bool matrix = part->matrix != NULL;
+    const size_t n = matrix ? (fused ? part->fused_n : part->n) : 1;
+    const size_t k = matrix || !fused ? part->k : part->fused_n;
+    if (t->shape[0] != k || t->shape[1] != n || t->shape[2] != 1 || t->shape[3] != 1) {
+        return el_fail(err, EL_ERR_FORMAT, "%s has shape (%llu, %llu), expected (%zu, %zu)",
+                       fused ? part->fused : part->name, (unsigned long long)t->shape[0],
+                       (unsigned long long)t->shape[1], k, n);
+    }
+    out->tensor = t;
+    out->first = fused ? part->first : 0;
+    out->row_bytes = (size_t)(matrix ? t->bytes / n : t->bytes / k * part->k);
+    return check_type(t, part, err);
+}
+
+/// Row of the part in the file that becomes row i: the halves of a head's rotated rows become neighbours.
+static size_t source_row(const el_part *part, size_t i)
+{
+    if (part->head == 0) return i;
+    const size_t in = i % part->head;
+    return in >= part->rotated ? i : i - in + in % 2 * (part->rotated / 2) + in / 2;
+}
+
+static bool read_exactly(const el_source *source, uint64_t offset, void *dst, size_t bytes)
+{
+    return source->read(source->context, offset, dst, bytes) == bytes;
+}
+
+bool el_part_read_rows(const el_found *found, const el_part *part, const el_source *source, size_t row,
+                       size_t n, uint8_t *rows)
+{
+    const uint64_t begin = found->tensor->offset + (uint64_t)found->first * found->row_bytes;
+    const size_t step = part->head == 0 ? n : 1;
+    for (size_t i = 0; i < n; i += step) {
+        const uint64_t at = begin + (uint64_t)source_row(part, row + i) * found->row_bytes;
+        if (!read_exactly(source, at, rows + i * found->row_bytes, step * found->row_bytes)) return false;
+    }
+    return true;
+}
+
+bool el_part_read_vector(const el_found *found, const el_part *part, const el_source *source,
+                         uint8_t *staging, float *values)
+{
+    const size_t size = found->row_bytes / part->k;
+    const uint64_t at = found->tensor->offset + (uint64_t)found->first * size;
+    if (!read_exactly(source, at, staging, found->row_bytes)) return false;
+    for (size_t i = 0; i < part->k; i++) {
+        el_dequantize(found->tensor->type, staging + source_row(part, i) * size, 1, values + i);
+    }
+    return true;
+}
