@@ -43,9 +43,27 @@ __all__ = [
 ]
 
 _MODULES = frozenset(
-    {"chat", "conversion", "cost", "cpu", "gguf", "grammar", "models", "ops", "quant", "sim"}
+    {
+        "chat",
+        "conversion",
+        "cost",
+        "cpu",
+        "gguf",
+        "grammar",
+        "models",
+        "ops",
+        "quant",
+        "scheduler",
+        "server",
+        "sim",
+    }
 )
-_NAMES = {"convert": "edgellm.conversion", "doctor": "edgellm.diagnosis"}
+_NAMES = {
+    "BusyError": "edgellm.scheduler",
+    "Scheduler": "edgellm.scheduler",
+    "convert": "edgellm.conversion",
+    "doctor": "edgellm.diagnosis",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -16,7 +16,9 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-VERBS = ("pull", "inspect", "convert", "run", "chat", "embed", "bench", "doctor", "calibrate", "simulate")
+VERBS = (
+    "pull", "inspect", "convert", "run", "chat", "embed", "serve", "bench", "doctor", "calibrate", "simulate",
+)  # fmt: skip
 
 
 class UsageError(Exception):
