@@ -12,6 +12,7 @@ import edgellm
 from tests.helpers import tiny_model
 
 LOADS = 10_000
+GENERATIONS = 2_000
 WARM = 500
 
 
@@ -64,3 +65,35 @@ def test_ten_thousand_loads_leave_nothing(tmp_path: Path) -> None:
     # A leak of 64 bytes at each load would be 156 pages; malloc's own housekeeping stays far below.
     # A sanitizer keeps what was freed, to find uses of it.
     assert after[0] - before[0] <= 100 or "EDGELLM_SANITIZED" in os.environ
+
+
+def generate(model: edgellm.Model, turn: int) -> None:
+    """Generate in one of several ways, some of which end early or badly."""
+    prompt = [1 + turn % 7, 2, 3, 2, 3]
+    draft = (None, "lookup", model)[turn % 3]
+    if turn % 5 == 0:
+        steps = model.stream(prompt, 20, draft=draft)
+        next(iter(steps), None)
+        if turn % 2:
+            steps.close()  # type: ignore[attr-defined]  # it is a generator
+    elif turn % 5 == 1:
+        model.completions(prompt, 3, max_tokens=5, temperature=1.0, draft=draft)
+    elif turn % 5 == 2:
+        with pytest.raises(ValueError, match="no token is allowed"):
+            model.generate(prompt, logit_bias=dict.fromkeys(range(model.config.vocab), -float("inf")))
+    else:
+        model.generate(prompt, 10, temperature=1.0, seed=turn, draft=draft, logprobs=2, stop=["xyz"])
+
+
+def test_two_thousand_generations_leave_nothing(tmp_path: Path) -> None:
+    path = tiny_model.write(tmp_path / "tiny.gguf", width=32, heads=2, kv_heads=1, ffn=32, layers=1)
+    with edgellm.load(path, threads=1) as model:
+        for turn in range(WARM):
+            generate(model, turn)
+        before = held()
+        for turn in range(GENERATIONS):
+            generate(model, turn)
+        after = held()
+    # A leak of a session each would be thousands of pages.
+    assert after[0] - before[0] < 256 or "EDGELLM_SANITIZED" in os.environ
+    assert after[1:] == before[1:]
