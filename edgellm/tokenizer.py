@@ -16,14 +16,16 @@ from __future__ import annotations
 
 import codecs
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from edgellm import _core, gguf
 from edgellm._core import Tokenizer
 
 _SPECIAL_TYPES = (2, 3)  # unknown and control, which `decode` skips too
+_USER_DEFINED = 4
 
-__all__ = ["StreamDecoder", "Tokenizer", "load"]
+__all__ = ["StreamDecoder", "Tokenizer", "load", "starts_anew"]
 
 
 def load(path: str | os.PathLike[str]) -> Tokenizer:
@@ -53,6 +55,24 @@ def load(path: str | os.PathLike[str]) -> Tokenizer:
         head_bytes = min(header.data_offset, header.file_bytes)
         raw = gguf.read_exactly(file.fileno(), 0, head_bytes, os.fspath(path))
     return _core.gguf_tokenizer(raw, header.file_bytes, Path(path).name)
+
+
+def starts_anew(tokenizer: Tokenizer, ids: Sequence[int]) -> bool:
+    """Whether text that follows these ids is encoded as at a start: after nothing, and after a special token.
+
+    So an answer in a chat begins without the space that a vocabulary may put in front, and the rest of a
+    sentence with the space that parts them.
+
+    Examples
+    --------
+    >>> tokenizer = Tokenizer(["<unk>", "<s>", "</s>", "a"], [2, 3, 3, 1], [], "", model="llama")
+    >>> starts_anew(tokenizer, []), starts_anew(tokenizer, [3, 1]), starts_anew(tokenizer, [1, 3])
+    (True, True, False)
+    """
+    if len(ids) == 0:
+        return True
+    known = 0 <= ids[-1] < tokenizer.vocab_size  # whoever evaluates an id says that there is none
+    return known and tokenizer.token_type(ids[-1]) in (*_SPECIAL_TYPES, _USER_DEFINED)
 
 
 class StreamDecoder:

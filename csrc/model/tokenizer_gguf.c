@@ -130,7 +130,21 @@ static el_status read_ids(const el_gguf *g, el_vocab_source *src, el_error *err)
     if (st == EL_OK) st = read_flag(g, "tokenizer.ggml.add_bos_token", &src->add_bos, err);
     if (st == EL_OK) st = read_flag(g, "tokenizer.ggml.add_eos_token", &src->add_eos, err);
     if (st == EL_OK) st = read_flag(g, "tokenizer.ggml.add_space_prefix", &src->add_space_prefix, err);
+    if (st == EL_OK)
+        st = read_flag(g, "tokenizer.ggml.remove_extra_whitespaces", &src->remove_extra_whitespaces, err);
     return st;
+}
+
+static el_status read_charsmap(const el_gguf *g, el_view *out, el_error *err)
+{
+    static const char key[] = "tokenizer.ggml.precompiled_charsmap";
+    const el_gguf_kv *kv = el_gguf_find(g, key);
+    *out = (el_view){0};
+    if (kv == NULL) return EL_OK;
+    if (kv->type != EL_GGUF_ARRAY || (kv->element != EL_GGUF_U8 && kv->element != EL_GGUF_I8))
+        return el_fail(err, EL_ERR_FORMAT, "%s is not an array of bytes", key);
+    *out = (el_view){(const char *)kv->value, (size_t)kv->count};
+    return EL_OK;
 }
 
 static bool equals(el_view text, const char *other)
@@ -138,14 +152,24 @@ static bool equals(el_view text, const char *other)
     return text.size == strlen(other) && memcmp(text.data, other, text.size) == 0;
 }
 
+static void default_id(const el_gguf *g, const char *key, int32_t id, size_t n_tokens, int32_t *out)
+{
+    if (el_gguf_find(g, key) == NULL && (size_t)id < n_tokens) *out = id;
+}
+
 /// What a SentencePiece file leaves unsaid: the ids that its trainer gives, and how Phi-3 spells its turns.
 static el_status read_habits(const el_gguf *g, el_vocab_source *src, el_error *err)
 {
     el_view architecture;
-    if (!equals(src->model, "llama")) return EL_OK;
-    if (el_gguf_find(g, "tokenizer.ggml.unknown_token_id") == NULL && src->n_tokens > 0) src->unk = 0;
-    if (el_gguf_find(g, "tokenizer.ggml.bos_token_id") == NULL && src->n_tokens > 1) src->bos = 1;
-    if (el_gguf_find(g, "tokenizer.ggml.eos_token_id") == NULL && src->n_tokens > 2) src->eos = 2;
+    const bool unigram = equals(src->model, "t5");
+    if (!unigram && !equals(src->model, "llama")) return EL_OK;
+    default_id(g, "tokenizer.ggml.unknown_token_id", unigram ? 2 : 0, src->n_tokens, &src->unk);
+    default_id(g, "tokenizer.ggml.eos_token_id", unigram ? 1 : 2, src->n_tokens, &src->eos);
+    if (unigram) {
+        default_id(g, "tokenizer.ggml.padding_token_id", 0, src->n_tokens, &src->pad);
+    } else {
+        default_id(g, "tokenizer.ggml.bos_token_id", 1, src->n_tokens, &src->bos);
+    }
     const el_status st = read_text(g, "general.architecture", &architecture, err);
     src->strip_after_special = equals(architecture, "phi3");
     return st;
@@ -166,6 +190,7 @@ el_status el_tokenizer_from_gguf(el_tokenizer **out, const el_gguf *g, el_error 
     if (st == EL_OK) st = read_strings(g, "tokenizer.ggml.merges", &merges, &src.n_merges, err);
     if (st == EL_OK) st = read_scores(g, src.n_tokens, &scores, err);
     if (st == EL_OK) st = read_ids(g, &src, err);
+    if (st == EL_OK) st = read_charsmap(g, &src.charsmap, err);
     if (st == EL_OK) st = read_habits(g, &src, err);
     if (st == EL_OK && src.n_tokens == 0)
         st = el_fail(err, EL_ERR_FORMAT, "tokenizer.ggml.tokens is missing or empty");

@@ -99,6 +99,8 @@ static char *names[] = {"tokens",
                         "scores",
                         "add_space_prefix",
                         "strip_after_special",
+                        "remove_extra_whitespaces",
+                        "charsmap",
                         NULL};
 
 PyObject *el_py_tokenizer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -106,8 +108,8 @@ PyObject *el_py_tokenizer_new(PyTypeObject *type, PyObject *args, PyObject *kwar
     el_pystate *st = (el_pystate *)PyType_GetModuleState(type);
     PyObject *tokens, *token_types, *merges, *score_list = Py_None;
     PyObject *token_items = NULL, *merge_items = NULL, *self = NULL;
-    const char *pre, *model = "gpt2";
-    Py_ssize_t pre_size, model_size = 4;
+    const char *pre, *model = "gpt2", *charsmap = NULL;
+    Py_ssize_t pre_size, model_size = 4, charsmap_size = 0;
     int32_t *types = NULL;
     float *scores = NULL;
     el_view *token_views = NULL, *merge_views = NULL;
@@ -115,11 +117,11 @@ PyObject *el_py_tokenizer_new(PyTypeObject *type, PyObject *args, PyObject *kwar
     el_error err = {0};
     el_tokenizer *tok = NULL;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOs#|iiiipips#Oip:Tokenizer", names, &tokens,
-                                     &token_types, &merges, &pre, &pre_size, &source.bos, &source.eos,
-                                     &source.unk, &source.pad, &source.add_bos, &source.eot, &source.add_eos,
-                                     &model, &model_size, &score_list, &source.add_space_prefix,
-                                     &source.strip_after_special)) {
+    if (!PyArg_ParseTupleAndKeywords(
+            args, kwargs, "OOOs#|iiiipips#Oippy#:Tokenizer", names, &tokens, &token_types, &merges, &pre,
+            &pre_size, &source.bos, &source.eos, &source.unk, &source.pad, &source.add_bos, &source.eot,
+            &source.add_eos, &model, &model_size, &score_list, &source.add_space_prefix,
+            &source.strip_after_special, &source.remove_extra_whitespaces, &charsmap, &charsmap_size)) {
         return NULL;
     }
     token_views = views_of(tokens, "tokens", &token_items, &source.n_tokens);
@@ -132,6 +134,7 @@ PyObject *el_py_tokenizer_new(PyTypeObject *type, PyObject *args, PyObject *kwar
     source.tokens = token_views;
     source.merges = merge_views;
     source.types = types;
+    source.charsmap = (el_view){charsmap, (size_t)charsmap_size};
     source.pre = (el_view){pre, (size_t)pre_size};
     source.model = (el_view){model, (size_t)model_size};
 

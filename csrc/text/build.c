@@ -77,13 +77,13 @@ static el_status check_source(const el_vocab_source *source, el_error *err)
 static el_status find_kind(el_builder *b, el_error *err)
 {
     const el_view model = b->source->model;
-    if (equals(model, "llama")) {
-        b->kind = EL_VOCAB_SPM;
+    if (equals(model, "llama") || equals(model, "t5")) {
+        b->kind = equals(model, "t5") ? EL_VOCAB_UNIGRAM : EL_VOCAB_SPM;
         return EL_OK;
     }
     if (!equals(model, "gpt2")) {
         return el_fail(err, EL_ERR_UNSUPPORTED,
-                       "tokenizer model '%.*s' is not supported, only 'gpt2' and 'llama'",
+                       "tokenizer model '%.*s' is not supported, only 'gpt2', 'llama' and 't5'",
                        (int)(model.size < 64 ? model.size : 64), model.size > 0 ? model.data : "");
     }
     b->kind = EL_VOCAB_BPE;
@@ -163,7 +163,8 @@ static el_status measure(el_builder *b, el_error *err)
 {
     const el_vocab_source *source = b->source;
     const bool bpe = b->kind == EL_VOCAB_BPE;
-    const int adds_bos = bpe ? b->pre->add_bos : 1;
+    const bool spm = b->kind == EL_VOCAB_SPM;
+    const int adds_bos = bpe ? b->pre->add_bos : spm;
     el_tables_head *head = &b->head;
     *head = (el_tables_head){
         .kind = b->kind,
@@ -175,8 +176,9 @@ static el_status measure(el_builder *b, el_error *err)
         .unk = source->unk,
         .pad = source->pad,
         .add_bos = (source->add_bos < 0 ? adds_bos : source->add_bos) != 0,
-        .add_eos = source->add_eos > 0,
-        .add_space_prefix = !bpe && source->add_space_prefix != 0,
+        .add_eos = source->add_eos < 0 ? b->kind == EL_VOCAB_UNIGRAM : source->add_eos != 0,
+        .add_space_prefix = !bpe && (source->add_space_prefix < 0 ? spm : source->add_space_prefix != 0),
+        .remove_extra_whitespaces = !bpe && source->remove_extra_whitespaces > 0,
     };
     if (bpe) memcpy(head->pre, b->pre->name, strlen(b->pre->name));  // a constant of ours, shorter than 32
 
@@ -193,7 +195,7 @@ static el_status measure(el_builder *b, el_error *err)
     }
     head->pool_bytes = (uint32_t)total;
     const el_status st = list_specials(b);
-    return st == EL_OK && !bpe ? el_build_measure_spm(b, err) : st;
+    return st == EL_OK && !bpe ? el_build_measure_tree(b, err) : st;
 }
 
 /* One block for the tokenizer and its tables. */
@@ -222,6 +224,7 @@ static el_status take_block(el_builder *b)
     b->node_ids = (void *)(block + map.node_ids);
     b->labels = block + map.labels;
     b->joins = block + map.joins;
+    b->charsmap = block + map.charsmap;
     b->kinds = block + map.kinds;
     b->pool = (char *)block + map.pool;
     return EL_OK;
@@ -272,7 +275,7 @@ static el_status build(el_builder *b, el_error *err)
     copy_tokens(b);
     copy_specials(b);
     if (b->kind == EL_VOCAB_BPE) return el_build_fill_bpe(b, err);
-    el_build_fill_spm(b);
+    el_build_fill_tree(b);
     return EL_OK;
 }
 

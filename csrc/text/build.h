@@ -29,7 +29,7 @@ typedef struct el_builder {
     float *scores;
     uint32_t *first;
     int32_t *node_ids;
-    uint8_t *labels, *joins, *kinds;
+    uint8_t *labels, *joins, *charsmap, *kinds;
     char *pool;
 } el_builder;
 
@@ -45,8 +45,8 @@ size_t el_build_spell_bpe(el_view text, unsigned type, char *out, int *spelt);
 size_t el_build_spell_spm(el_view text, unsigned type, char *out);
 
 /// Before the block is there: what decides its size. After: its tables.
-el_status el_build_measure_spm(el_builder *b, el_error *err);
-void el_build_fill_spm(el_builder *b);
+el_status el_build_measure_tree(el_builder *b, el_error *err);
+void el_build_fill_tree(el_builder *b);
 el_status el_build_fill_bpe(el_builder *b, el_error *err);
 
 #endif

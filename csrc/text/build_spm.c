@@ -1,9 +1,11 @@
-/* Building SentencePiece vocabularies: scores, byte tokens, and the tree of what may be a token of plain text. */
+/* Building SentencePiece vocabularies, of both kinds: scores, byte tokens, and the tree of what may be a token of plain text. */
+#include <float.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/error.h"
 #include "text/build.h"
+#include "text/charsmap.h"
 #include "text/trie.h"
 
 /* A pair of symbols is looked up by walking over the right one, so that the longest token bounds the time of a merge.
@@ -46,9 +48,22 @@ static bool in_tree(const el_builder *b, size_t id)
     return type == EL_TOKEN_NORMAL || type == EL_TOKEN_UNUSED;
 }
 
-el_status el_build_measure_spm(el_builder *b, el_error *err)
+/* Below every normal token, as in sentencepiece; finite, since scores are. */
+static float unknown_score(const el_builder *b)
+{
+    float least = FLT_MAX;
+    for (size_t i = 0; i < b->source->n_tokens; i++) {
+        const float score = b->source->scores != NULL ? b->source->scores[i] : 0.0f;
+        if (el_build_type(b, i) == EL_TOKEN_NORMAL && score < least) least = score;
+    }
+    return least == FLT_MAX ? -10.0f : least < 10.0f - FLT_MAX ? -FLT_MAX : least - 10.0f;
+}
+
+el_status el_build_measure_tree(el_builder *b, el_error *err)
 {
     const size_t n = b->source->n_tokens;
+    if (b->source->charsmap.size > EL_MAX_CHARSMAP_BYTES || !el_charsmap_sound(b->source->charsmap))
+        return el_fail(err, EL_ERR_FORMAT, "the precompiled map of characters is damaged");
     b->keys = calloc(n, sizeof *b->keys);
     b->key_bytes = malloc(b->head.pool_bytes > 0 ? b->head.pool_bytes : 1);
     b->order = malloc(n * sizeof *b->order);
@@ -71,12 +86,15 @@ el_status el_build_measure_spm(el_builder *b, el_error *err)
     if (nodes > EL_MAX_NODES)
         return el_fail(err, EL_ERR_FORMAT, "the token texts are too many and too different");
     b->head.n_nodes = (uint32_t)nodes;
+    b->head.charsmap_bytes = (uint32_t)b->source->charsmap.size;
+    if (b->kind == EL_VOCAB_UNIGRAM) b->head.unknown_score = unknown_score(b);
     return EL_OK;
 }
 
-void el_build_fill_spm(el_builder *b)
+void el_build_fill_tree(el_builder *b)
 {
     const el_vocab_source *source = b->source;
+    if (source->charsmap.size > 0) memcpy(b->charsmap, source->charsmap.data, source->charsmap.size);
     el_trie_fill(b->keys, b->order, b->n_order, b->first, b->labels, b->node_ids);
     for (size_t i = 0; i < b->n_order; i++) {
         const el_view key = b->keys[b->order[i]];

@@ -4,28 +4,13 @@
 
 #include "core/error.h"
 #include "text/encoder.h"
+#include "text/trie.h"
 #include "text/unicode.h"
-
-el_status el_push_bytes(el_encoder *e, const uint8_t *s, size_t n)
-{
-    const el_tokenizer *tok = e->tok;
-    bool known = true;
-    for (size_t i = 0; i < n; i++) known &= tok->byte_ids[s[i]] >= 0;
-    if (!known) {
-        const bool push = !e->unknown && tok->info.unk >= 0;
-        e->unknown = true;
-        return push ? el_push_id(e, tok->info.unk) : EL_OK;
-    }
-    e->unknown = false;
-    const el_status st = el_reserve_ids(e, n);
-    for (size_t i = 0; i < n && st == EL_OK; i++) e->ids[e->n_ids++] = tok->byte_ids[s[i]];
-    return st;
-}
 
 static el_status encode_plain(el_encoder *e, const uint8_t *s, size_t n, bool starts)
 {
     if (n == 0) return EL_OK;
-    return e->tok->kind == EL_VOCAB_SPM ? el_encode_spm(e, s, n, starts) : el_encode_bpe(e, s, n, starts);
+    return e->tok->kind == EL_VOCAB_BPE ? el_encode_bpe(e, s, n) : el_encode_pieces(e, s, n, starts);
 }
 
 static size_t skip_spaces(const uint8_t *s, size_t n)
@@ -99,12 +84,10 @@ static el_status grow_ids(el_encoder *e, size_t more)
 
 static el_status grow_scratch(el_encoder *e, size_t bytes)
 {
-    const size_t cap = bytes < 4096 ? 4096 : bytes;
-    free(e->scratch);
-    e->scratch_bytes = 0;
-    e->scratch = malloc(cap);
-    if (e->scratch == NULL) return EL_ERR_NOMEM;
-    e->scratch_bytes = cap;
+    uint8_t *grown = realloc(e->scratch, bytes < 4096 ? 4096 : bytes);
+    if (grown == NULL) return EL_ERR_NOMEM;
+    e->scratch = grown;
+    e->scratch_bytes = bytes < 4096 ? 4096 : bytes;
     return EL_OK;
 }
 
@@ -144,18 +127,28 @@ static el_status scratch_too_small(el_encoder *e, size_t bytes)
     return EL_ERR_ARG;
 }
 
-/* A space is one token, or its three bytes; one may stand in front of the text, and of what follows each special
- * token, which has a byte at least. */
+/* n * each + more, or SIZE_MAX. */
+static size_t bound(size_t n, size_t each, size_t more)
+{
+    return n > EL_MAX_TEXT_BYTES || n > (SIZE_MAX - more) / each ? SIZE_MAX : n * each + more;
+}
+
+/* A byte becomes so many as normalising makes of it. One space may stand in front of the text, and of what follows each
+ * special token, which has a byte at least. A space is one token, or the bytes of U+2581. */
 size_t el_tokenizer_max_ids(const el_tokenizer *tok, size_t n_bytes)
 {
-    if (n_bytes > EL_MAX_TEXT_BYTES) return 0;
-    return tok->kind == EL_VOCAB_BPE ? n_bytes + 2 : 3 * n_bytes + 5;
+    if (tok->kind == EL_VOCAB_BPE) return bound(n_bytes, 1, 2);
+    const uint32_t space = el_trie_child(&tok->trie, 0, ' ');
+    const bool is_token = space != 0 && tok->trie.ids[space] >= 0;
+    return bound(n_bytes, (el_pieces_growth(tok) + 1) * (is_token ? 1 : EL_SPACE_MARK_BYTES), 5);
 }
 
 size_t el_tokenizer_scratch_bytes(const el_tokenizer *tok, size_t n_bytes)
 {
-    if (n_bytes > EL_MAX_TEXT_BYTES) return SIZE_MAX;
-    return tok->kind == EL_VOCAB_SPM ? el_scratch_spm(n_bytes) : el_scratch_bpe(n_bytes);
+    if (tok->kind == EL_VOCAB_BPE) return bound(n_bytes, el_scratch_bpe(1), 0);
+    const size_t piece = bound(n_bytes, el_pieces_growth(tok), 1);
+    const size_t each = tok->kind == EL_VOCAB_SPM ? el_scratch_spm(8) : el_scratch_unigram(8);
+    return piece == SIZE_MAX ? SIZE_MAX : bound(piece / 8 + 1, each, 0);
 }
 
 el_status el_tokenizer_encode_into(const el_tokenizer *tok, const char *text, size_t n_bytes, unsigned flags,

@@ -80,9 +80,8 @@ static el_status encode_piece(el_encoder *e, const uint8_t *s, size_t n)
     return st;
 }
 
-el_status el_encode_bpe(el_encoder *e, const uint8_t *s, size_t n, bool starts)
+el_status el_encode_bpe(el_encoder *e, const uint8_t *s, size_t n)
 {
-    (void)starts;
     el_pre_walk walk;
     size_t start;
     size_t end;

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 
+#include "text/unicode.h"
 #include "text/vocab.h"
 
 #define EL_MAX_TEXT_BYTES ((size_t)1 << 29)
@@ -21,7 +22,7 @@ struct el_encoder {
     const el_tokenizer *tok;
     int32_t *ids;
     size_t n_ids, cap_ids;
-    uint8_t *scratch;  ///< (scratch_bytes,), 8-byte aligned; what it holds is lost when it grows
+    uint8_t *scratch;  ///< (scratch_bytes,), 8-byte aligned; it keeps what it holds when it grows
     size_t scratch_bytes;
     bool unknown;  ///< the last token of this plain text stands for what is unknown
     const el_growth *grow;
@@ -52,6 +53,13 @@ static inline el_status el_reserve_scratch(el_encoder *e, size_t bytes)
     return bytes <= e->scratch_bytes ? EL_OK : e->grow->scratch(e, bytes);
 }
 
+/// Bytes of the character that s[0, n), n > 0, starts with; 1 if it is no UTF-8.
+static inline size_t el_char_bytes(const uint8_t *s, size_t n)
+{
+    uint32_t point;
+    return s[0] < 0x80 ? 1 : el_utf8_next(s, n, &point);
+}
+
 static inline void el_heap_push(el_heap *heap, uint64_t entry)
 {
     size_t i = heap->n++;
@@ -79,17 +87,25 @@ static inline uint64_t el_heap_pop(el_heap *heap)
     return top;
 }
 
-/// Append the tokens of plain text: no special token is looked for. `starts` is true at the start of the text and
-/// after a special token, where a vocabulary may put a space in front.
-el_status el_encode_bpe(el_encoder *e, const uint8_t *s, size_t n, bool starts);
-el_status el_encode_spm(el_encoder *e, const uint8_t *s, size_t n, bool starts);
+/// Append the tokens of plain text, s[0, n): no special token is looked for. `starts` is true at the start of the text
+/// and after a special token, where a vocabulary may put a space in front.
+el_status el_encode_bpe(el_encoder *e, const uint8_t *s, size_t n);
+el_status el_encode_pieces(el_encoder *e, const uint8_t *s, size_t n, bool starts);
 
-/// Scratch that each needs for a text of `n` bytes that cannot be cut.
+/// Append the tokens of a piece, n > 0 bytes at the start of the scratch.
+el_status el_encode_spm(el_encoder *e, size_t n);
+el_status el_encode_unigram(el_encoder *e, size_t n);
+
+/// Scratch that each needs for a text, or for a piece and itself, of `n` bytes.
 size_t el_scratch_bpe(size_t n);
 size_t el_scratch_spm(size_t n);
+size_t el_scratch_unigram(size_t n);
 
-/// Append what stands for bytes without a token of their own: their byte tokens if the vocabulary has all of them,
-/// else one unknown token for all that is unknown in a row, else nothing.
-el_status el_push_bytes(el_encoder *e, const uint8_t *s, size_t n);
+/// Most bytes of a piece that a byte of the text can become.
+size_t el_pieces_growth(const el_tokenizer *tok);
+
+/// Append what stands for a character without a token: its byte tokens if the vocabulary has all of them, else one
+/// unknown token for all that is unknown in a row, else nothing.
+el_status el_push_unknown(el_encoder *e, const uint8_t *s, size_t n);
 
 #endif

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "text/charsmap.h"
 #include "text/trie.h"
 
 _Static_assert(sizeof(el_tables_head) == 128, "part of the image format");
@@ -37,6 +38,7 @@ el_tables_map el_tables_place(const el_tables_head *head)
     map.node_ids = claim(&at, head->n_nodes, sizeof(int32_t));
     map.labels = claim(&at, head->n_nodes, 1);
     map.joins = claim(&at, bpe ? 0 : EL_JOINS_BYTES, 1);
+    map.charsmap = claim(&at, head->charsmap_bytes, 1);
     map.kinds = claim(&at, head->n_tokens, 1);
     map.pool = claim(&at, head->pool_bytes, 1);
     map.end = at;
@@ -59,7 +61,8 @@ void el_tables_attach(el_tokenizer *tok, const uint8_t *block, const el_pre *pre
                  .pad = head->pad,
                  .add_bos = (int)head->add_bos,
                  .add_eos = (int)head->add_eos,
-                 .add_space_prefix = (int)head->add_space_prefix},
+                 .add_space_prefix = (int)head->add_space_prefix,
+                 .remove_extra_whitespaces = (int)head->remove_extra_whitespaces},
         .block = block,
         .pool = (const char *)block + map.pool,
         .starts = (const void *)(block + map.starts),
@@ -76,6 +79,8 @@ void el_tables_attach(el_tokenizer *tok, const uint8_t *block, const el_pre *pre
         .scores = (const void *)(block + map.scores),
         .trie = {(const void *)(block + map.first), block + map.labels, (const void *)(block + map.node_ids)},
         .joins = block + map.joins,
+        .charsmap = {(const char *)block + map.charsmap, head->charsmap_bytes},
+        .unknown_score = head->unknown_score,
     };
 }
 
@@ -85,7 +90,7 @@ static el_status check_kind(const el_tables_head *head, const el_pre **pre, el_e
     const char *end = memchr(head->pre, 0, sizeof head->pre);
     const size_t length = end != NULL ? (size_t)(end - head->pre) : sizeof head->pre;
     *pre = NULL;
-    if (head->kind == EL_VOCAB_SPM) {
+    if (head->kind == EL_VOCAB_SPM || head->kind == EL_VOCAB_UNIGRAM) {
         if (head->n_merges == 0 && head->n_by_bytes == 0 && head->n_nodes > 0 &&
             head->n_nodes <= EL_MAX_NODES && length == 0)
             return EL_OK;
@@ -93,7 +98,7 @@ static el_status check_kind(const el_tables_head *head, const el_pre **pre, el_e
     }
     if (head->kind != EL_VOCAB_BPE)
         return el_fail(err, EL_ERR_UNSUPPORTED, "kind %u of tokenizer is not supported", head->kind);
-    if (head->n_nodes != 0 || head->add_space_prefix != 0)
+    if (head->n_nodes != 0 || head->add_space_prefix != 0 || head->charsmap_bytes != 0)
         return el_fail(err, EL_ERR_FORMAT, "the tokenizer has the tables of two kinds");
     *pre = el_pre_find(head->pre, length);
     if (*pre != NULL) return EL_OK;
@@ -114,7 +119,8 @@ static el_status check_head(const el_tables_head *head, uint64_t bytes, const el
             return el_fail(err, EL_ERR_FORMAT, "the tokenizer names token %d of %u", (int)ids[i],
                            head->n_tokens);
     }
-    if (head->add_bos > 1 || head->add_eos > 1 || head->add_space_prefix > 1)
+    if (head->add_bos > 1 || head->add_eos > 1 || head->add_space_prefix > 1 ||
+        head->remove_extra_whitespaces > 1)
         return el_fail(err, EL_ERR_FORMAT, "a switch of the tokenizer is neither 0 nor 1");
     for (size_t i = 0; i < sizeof head->reserved / sizeof *head->reserved; i++) {
         if (head->reserved[i] != 0)
@@ -191,14 +197,17 @@ static int sound_tree(const el_tokenizer *tok, const el_tables_head *head)
     return sound && ids_below(tok->trie.ids, head->n_nodes, -1, head->n_tokens);
 }
 
+static int is_finite(float score)
+{
+    uint32_t bits;
+    memcpy(&bits, &score, sizeof bits);
+    return (bits & 0x7F800000u) != 0x7F800000u;
+}
+
 static int sound_scores(const el_tokenizer *tok, const el_tables_head *head)
 {
-    int sound = 1;
-    for (size_t i = 0; i < head->n_tokens; i++) {
-        uint32_t bits;
-        memcpy(&bits, &tok->scores[i], sizeof bits);
-        sound &= (bits & 0x7F800000u) != 0x7F800000u;  // finite
-    }
+    int sound = is_finite(head->unknown_score);
+    for (size_t i = 0; i < head->n_tokens; i++) sound &= is_finite(tok->scores[i]);
     return sound;
 }
 
@@ -207,6 +216,7 @@ static const char *find_damage(const el_tokenizer *tok, const el_tables_head *he
 {
     if (head->kind != EL_VOCAB_BPE) {
         if (!sound_scores(tok, head)) return "scores";
+        if (!el_charsmap_sound(tok->charsmap)) return "normal forms";
         return sound_tree(tok, head) ? NULL : "texts as a tree";
     }
     if (!rises(tok->rows, head->n_tokens, head->n_merges)) return "rows of merges";

@@ -14,18 +14,21 @@ typedef struct el_tables_head {
     uint32_t kind;                    ///< el_vocab_kind
     uint32_t n_nodes;                 ///< 0 if BPE
     uint32_t add_space_prefix;        ///< 0 or 1
-    uint32_t reserved[9];             ///< zero
+    uint32_t remove_extra_whitespaces;  ///< 0 or 1
+    uint32_t charsmap_bytes;          ///< 0 if there is no normaliser
+    float unknown_score;              ///< 0 unless unigram
+    uint32_t reserved[6];             ///< zero
 } el_tables_head;
 
 /// Where each table starts, in bytes; all are multiples of 64. Order and extents:
 /// byte_ids i32[256], special_rows u32[257], starts u32[n_tokens + 1], merges i32[n_merges][3],
 /// rows u32[n_tokens + 1], partners (i32, u32)[n_merges], specials i32[n_specials],
 /// by_bytes i32[n_by_bytes], scores f32[n_tokens], first u32[n_nodes + 1], node_ids i32[n_nodes],
-/// labels u8[n_nodes], joins u8[8192], kinds u8[n_tokens], pool u8[pool_bytes].
-/// Only BPE has rows, only the other kinds have the five from scores to joins.
+/// labels u8[n_nodes], joins u8[8192], charsmap u8[charsmap_bytes], kinds u8[n_tokens], pool u8[pool_bytes].
+/// Only BPE has rows, only the other kinds have the six from scores to charsmap.
 typedef struct el_tables_map {
     uint64_t byte_ids, special_rows, starts, merges, rows, partners, specials, by_bytes;
-    uint64_t scores, first, node_ids, labels, joins, kinds, pool, end;
+    uint64_t scores, first, node_ids, labels, joins, charsmap, kinds, pool, end;
 } el_tables_map;
 
 /// Counts are below 2^32, so nothing overflows.

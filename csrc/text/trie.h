@@ -34,10 +34,8 @@ static inline uint32_t el_trie_child(const el_trie *trie, uint32_t node, uint8_t
 static inline uint32_t el_trie_walk(const el_trie *trie, uint32_t node, const uint8_t *s, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        const bool mark = el_is_space_mark(s + i, n - i);
-        node = el_trie_child(trie, node, mark ? ' ' : s[i]);
+        node = el_trie_child(trie, node, s[i]);
         if (node == 0) return 0;
-        if (mark) i += EL_SPACE_MARK_BYTES - 1;
     }
     return node;
 }

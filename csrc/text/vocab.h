@@ -14,6 +14,7 @@
 typedef enum el_vocab_kind {
     EL_VOCAB_BPE = 1,  ///< byte-level BPE: merges by rank, inside the pieces of a pre-tokenizer
     EL_VOCAB_SPM = 2,  ///< SentencePiece BPE: merges by score
+    EL_VOCAB_UNIGRAM = 3,  ///< SentencePiece unigram: the spelling of the highest sum of scores
 } el_vocab_kind;
 
 /// Ids and ranks fit in 32 bits with room to spare.
@@ -53,6 +54,8 @@ struct el_tokenizer {
 
     const float *scores;   // scores[id]: (n_tokens,); NULL if BPE, as
     el_trie trie;          // these
+    el_view charsmap;      // the normaliser; empty if there is none
+    float unknown_score;   // unigram: of a character that is no token
     const uint8_t *joins;  // (65536 bits) whether a token has byte b after byte a: bit 256 a + b
 
     const el_merge *merges;      // merges[rank]: (n_merges,)

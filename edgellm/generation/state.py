@@ -128,7 +128,7 @@ class Generation:
         self._level = self._drafted = self._accepted = self._steps = 0
         self._drafter: Drafter | None = None
         self._pace: Pace | None = None
-        self._assembler = Assembler(model.tokenizer, request.stop)
+        self._assembler = Assembler(model.tokenizer, self._all, request.stop)
         self._chooser = Chooser(request, model.tokenizer)
         self._ends = frozenset(model.tokenizer.end_ids)
         self._pieces: list[str] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgellm.tokenizer import StreamDecoder, Tokenizer
+from edgellm.tokenizer import StreamDecoder, Tokenizer, starts_anew
 
 
 class Assembler:
@@ -12,8 +12,8 @@ class Assembler:
 
     __slots__ = ("_decoder", "_held", "_reserve", "_stop", "stopped")
 
-    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str]) -> None:
-        self._decoder = StreamDecoder(tokenizer)
+    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int], stop: Sequence[str]) -> None:
+        self._decoder = StreamDecoder(tokenizer, at_start=starts_anew(tokenizer, prompt))
         self._stop = stop
         self._held = ""
         self._reserve = max((len(s) for s in stop), default=1) - 1

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from feeding import feed
 from helpers import tiny_model
+from helpers.charsmap import charsmap
 
 import edgellm
 from edgellm import _core
@@ -188,6 +189,7 @@ def seedlings(folder: Path) -> list[Seedling]:
             "types": {"ffn_up": "q6_k", "attn_v": "tq1_0"},
         },
         {"quant": "q8_0", "metadata": tiny_model.spm_entries()},
+        {"quant": "q8_0", "metadata": tiny_model.unigram_entries(charsmap({"\t": " ", "ﬁ": "fi"}))},
     ]
     return [
         Seedling(tiny_model.write(folder / f"good-{i}.gguf", **small | kind)) for i, kind in enumerate(kinds)

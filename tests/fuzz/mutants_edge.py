@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from feeding import feed
 from helpers import tiny_model
+from helpers.charsmap import charsmap
 from mutants import EXTREMES, REFUSALS, some_number
 
 import edgellm
@@ -99,6 +100,7 @@ def seedlings(folder: Path) -> list[Seedling]:
     kinds = (
         {"quant": "q4_0", "metadata": {"tokenizer.ggml.pre": ("llama-bpe", "string")}},
         {"quant": "q4_0", "metadata": tiny_model.spm_entries()},
+        {"quant": "q4_0", "metadata": tiny_model.unigram_entries(charsmap({"\t": " ", "ﬁ": "fi"}))},
         {"quant": "f16", "tied": False, "types": {"attn_q": "q5_1", "ffn_up": "q4_1", "ffn_down": "iq4_nl"}},
         {
             "quant": "q4_k",

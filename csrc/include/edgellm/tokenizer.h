@@ -30,7 +30,8 @@ enum {
 
 /// What a model file says about its vocabulary. Everything is copied; nothing is trusted.
 typedef struct el_vocab_source {
-    el_view model;  ///< `tokenizer.ggml.model`: "gpt2" (byte-level BPE) or "llama" (SentencePiece BPE)
+    el_view
+        model;  ///< `tokenizer.ggml.model`: "gpt2" (byte-level BPE), "llama" or "t5" (SentencePiece: BPE, unigram)
     el_view pre;  ///< `tokenizer.ggml.pre`, of BPE only; empty means "default"
     const el_view *tokens;  ///< (n_tokens,) texts; normal ones of BPE in GPT-2's byte alphabet, UTF-8
     size_t n_tokens;
@@ -39,8 +40,10 @@ typedef struct el_vocab_source {
     const el_view *merges;  ///< (n_merges,) "left right", best first; of BPE only
     size_t n_merges;
     int32_t bos, eos, eot, unk, pad;  ///< ids, or -1 where the file has none
-    int add_bos, add_eos;  ///< 0, 1, or -1: the habit of its kind (SentencePiece BPE and llama-bpe add BOS)
-    int add_space_prefix;  ///< 0, 1, or -1: the habit; whether a text is encoded with a space in front
+    int add_bos, add_eos;  ///< 0, 1, or -1: the habit of its kind (llama and llama-bpe add BOS, t5 adds EOS)
+    int add_space_prefix;  ///< 0, 1, or -1: the habit (only llama does); whether a text is encoded with a space in front
+    int remove_extra_whitespaces;  ///< 1: no spaces at both ends, and no two in a row; not of BPE
+    el_view charsmap;  ///< `tokenizer.ggml.precompiled_charsmap`, the normaliser; may be empty; not of BPE
     int strip_after_special;  ///< 1: special tokens but <unk>, <s> and <|endoftext|> take in the spaces after them
 } el_vocab_source;
 
@@ -50,6 +53,7 @@ typedef struct el_tokenizer_info {
     size_t memory_bytes;  ///< heap bytes it holds
     int32_t bos, eos, eot, unk, pad;  ///< -1 where absent
     int add_bos, add_eos;  ///< 0 or 1
+    int remove_extra_whitespaces;  ///< 0 or 1
     int add_space_prefix;  ///< 0 or 1: a text, and what follows a special token, is encoded with a space in front
 } el_tokenizer_info;
 
@@ -69,7 +73,7 @@ el_status el_tokenizer_new(el_tokenizer **out, const el_vocab_source *source, el
 /// Accepts NULL.
 void el_tokenizer_free(el_tokenizer *tok);
 
-/// Most ids that a text of `n_bytes` bytes can have: n_bytes + 2 of byte-level BPE. 0 beyond 2^29 bytes.
+/// Most ids that a text of `n_bytes` bytes can have: n_bytes + 2 of byte-level BPE. SIZE_MAX beyond 2^29 bytes.
 size_t el_tokenizer_max_ids(const el_tokenizer *tok, size_t n_bytes);
 
 /// Encode `n_bytes` bytes of UTF-8; bytes that are not UTF-8 count as characters of no class, one each.
