@@ -261,7 +261,7 @@ CASES: dict[str, Case] = {
     "mistral, no window": Case("mistral", _decoder(2, 64, 4, 1, 96, sliding_window=None), 70),
     # Qwen2: biases of queries, keys and values
     "qwen2, grouped, tied": Case("qwen2", _decoder(2, 56, 7, 1, 120, theta=1e6, eps=1e-6), 90),
-    "qwen2, separate head": Case("qwen2", _decoder(3, 80, 5, 5, 90, tied=False, vocab=311), 64),
+    "qwen2, separate head": Case("qwen2", _decoder(3, 80, 5, 5, 90, tied=False, vocab=311, eps=1e-3), 64),
     "qwen2, yarn": Case("qwen2", _decoder(2, 96, 3, 1, 64, theta=1e6, context=256, rope=YARN), 250),
     "qwen2, yarn with its settings": Case(
         "qwen2",
@@ -287,13 +287,13 @@ CASES: dict[str, Case] = {
         "qwen3", _decoder(3, 64, 4, 2, 96, head_dim=32, theta=1e6, eps=1e-6), 140
     ),
     "qwen3, separate head": Case("qwen3", _decoder(2, 40, 5, 5, 64, head_dim=24, tied=False, vocab=283), 66),
-    "qwen3, biases": Case("qwen3", _decoder(1, 64, 2, 1, 64, head_dim=64, attention_bias=True), 31),
+    "qwen3, biases": Case("qwen3", _decoder(1, 64, 2, 1, 64, head_dim=64, attention_bias=True, eps=1e-3), 31),
     "qwen3, heads of 128": Case("qwen3", _decoder(2, 90, 3, 1, 70, head_dim=128), 80),
     "qwen3, yarn": Case("qwen3", _decoder(2, 64, 4, 4, 64, head_dim=16, context=256, rope=YARN), 256),
     # Gemma 3
     "gemma3, window": Case("gemma3", _gemma3(7, 64, 4, 1, 96, head_dim=32, window=16), 100, "spm"),
     "gemma3, global layers scaled": Case(
-        "gemma3", _gemma3(6, 48, 4, 2, 56, head_dim=16, window=33, factor=8.0), 150, "spm"
+        "gemma3", _gemma3(6, 48, 4, 2, 56, head_dim=16, window=33, factor=8.0, eps=1e-3), 150, "spm"
     ),
     "gemma3, long beside its window": Case(
         "gemma3", _gemma3(8, 40, 2, 1, 64, head_dim=64, window=64, vocab=301), 300, "spm"
@@ -307,7 +307,7 @@ CASES: dict[str, Case] = {
     ),
     "gemma3, one token": Case("gemma3", _gemma3(6, 64, 2, 1, 48, head_dim=32, window=8), 1, "spm"),
     # Phi-3: fused projections
-    "phi3, plain": Case("phi3", _phi3(2, 96, 3, 3, 80), 70, "spm"),
+    "phi3, plain": Case("phi3", _phi3(2, 96, 3, 3, 80, eps=1e-3), 70, "spm"),
     "phi3, grouped, window": Case("phi3", _phi3(3, 64, 4, 2, 72, window=47), 130, "spm"),
     "phi3, part of a head rotated": Case("phi3", _phi3(2, 128, 4, 2, 100, partial=0.75, tied=True), 90),
     "phi3, long factors not yet in use": Case(

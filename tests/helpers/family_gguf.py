@@ -5,6 +5,7 @@ Names of tensors and keys come from the `gguf` package, so they are not ours to 
 
 import contextlib
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -168,17 +169,40 @@ def tensors(case: Case) -> dict[str, Array]:
     return found
 
 
-def write(path: Path, case: Case, metadata: dict[str, Any] | None = None) -> Path:
-    """Write the model; `metadata` adds entries of uint32, float, bool or string."""
+def _quantized(name: str, value: Array, quant: str) -> tuple[Any, gguf.GGMLQuantizationType]:
+    """A matrix in another format, where its columns are whole blocks of it; others stay float32."""
+    kind = gguf.GGMLQuantizationType[quant.upper()]
+    block = gguf.GGML_QUANT_SIZES[kind][0]
+    if value.ndim < 2 or "norm" in name or name.startswith("position") or value.shape[-1] % block:
+        return value, gguf.GGMLQuantizationType.F32
+    return gguf.quants.quantize(value, kind), kind
+
+
+def write(
+    path: Path, case: Case, metadata: Mapping[str, Any] | None = None, quants: Sequence[str] = ("f32",)
+) -> Path:
+    """Write the model.
+
+    Parameters
+    ----------
+    metadata : mapping
+        Entries to add, or to put in place of others: uint32, float32, bool, string, or a list of one.
+    quants : sequence of str
+        Formats that matrices take in turn, so that parts of a layer differ.
+    """
     with contextlib.closing(gguf.GGUFWriter(path, architecture(case))) as writer:
         writer.add_name("small")
         {"gpt2": _gpt2, "phi3": _phi3}.get(case.family, _decoder)(writer, case)
         (_spm if case.vocabulary == "spm" else _bpe)(writer, case)
-        kinds = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32}
+        kinds = {
+            bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, list: writer.add_array
+        }  # fmt: skip
         for key, value in (metadata or {}).items():
+            writer.kv_data[0].pop(key, None)
             kinds.get(type(value), writer.add_string)(key, value)
-        for name, value in tensors(case).items():
-            writer.add_tensor(name, value)
+        for i, (name, value) in enumerate(tensors(case).items()):
+            data, kind = _quantized(name, value, quants[i % len(quants)])
+            writer.add_tensor(name, data, raw_dtype=kind)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
