@@ -146,7 +146,7 @@ KNOWN: dict[str, KnownModel] = {
                 starts_with="By using, reproducing, modifying, distributing",
                 ends_before="Need to tell us more?",
             ),
-            use="inspect only: the gemma3 architecture has no forward pass here yet",
+            use="run, bench, simulate: a base model, which continues a text",
         ),
     )
 }
