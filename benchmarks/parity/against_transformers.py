@@ -10,27 +10,33 @@ from peers import HERE, python_of
 import edgellm
 
 MAX_DIFFERENCE = 1e-3
-TOKENS = 512
 
 
-def compare(path: Path, text: str, folder: Path, threads: int) -> dict[str, Any]:
-    """Compare one float32 model file on the first `TOKENS` tokens of a text.
+def compare(
+    path: Path, text: str, folder: Path, threads: int, tokens: int = 512, first: int = 0
+) -> dict[str, Any]:
+    """Compare one float32 model file on the first `tokens` of a text, at the positions from `first` on.
 
     Returns
     -------
     row : dict
         The largest and the mean difference of logits, the bound, and ``ok`` (False for NaN).
     """
+    mine = {}
     with edgellm.load(path, threads=threads) as model:
-        ids = model.tokenizer.encode(text)[:TOKENS]
-        mine = {kv: model.session(TOKENS, kv=kv).eval(ids, logits="all") for kv in ("f32", "f16")}
+        ids = model.tokenizer.encode(text, add_special=True)[:tokens]
+        for kv in ("f32", "f16"):
+            session = model.session(tokens, kv=kv)
+            if first:
+                session.eval(ids[:first])
+            mine[kv] = session.eval(ids[first:], logits="all")
     ids_path, out = folder / "ids32.npy", folder / "logits.npy"
     np.save(ids_path, np.array(ids, np.int64))
-    command = [str(python_of("torch")), str(HERE / "peer_torch.py"), str(path), str(ids_path), str(out)]
-    subprocess.run(command, check=True)
+    peer = [str(python_of("torch")), str(HERE / "peer_torch.py")]
+    subprocess.run([*peer, str(path), str(ids_path), str(out), str(first)], check=True)
     theirs = np.load(out)
     row: dict[str, Any] = {
-        "tokens": len(ids),
+        "tokens": len(theirs),
         "largest_logit": float(np.abs(theirs).max()),
         "max_difference": MAX_DIFFERENCE,
     }

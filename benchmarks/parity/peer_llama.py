@@ -5,7 +5,7 @@ of token ids, times are those of `serving.timed`):
 
 - ``open``: model, context, ubatch, threads, flash, repack, mmap, sequences, cpus, kv ("f16" or "f32") -> the
   context is replaced by a new one, the model only if it or how it is held changes
-- ``tokenize``: text -> ids (no special tokens added or parsed)
+- ``tokenize``: text, special -> ids (no special tokens parsed, and added only where `special` is set)
 - ``score``: ids (.npy), windows, out (.npz) -> per window of `context` tokens, log-probability of every
   token after the first and the most likely token at its place
 - ``logits``: ids, out (.npy) -> (tokens, vocab) float32 logits of one sequence
@@ -174,12 +174,12 @@ class Peer:
             self.model, self.held = None, ()
         return {}
 
-    def tokenize(self, text: str) -> dict[str, Any]:
-        """Token ids of a text."""
+    def tokenize(self, text: str, special: bool = False) -> dict[str, Any]:
+        """Token ids of a text; `special` adds what the model expects around one."""
         raw = text.encode()
         out = (self.lc.llama_token * (len(raw) + 16))()
         vocab = self.lc.llama_model_get_vocab(self.model)
-        count = self.lc.llama_tokenize(vocab, raw, len(raw), out, len(out), False, False)
+        count = self.lc.llama_tokenize(vocab, raw, len(raw), out, len(out), special, False)
         return {"ids": list(out[:count])}
 
     def _fill(self, rows: Sequence[tuple[int, int, int, bool]]) -> None:
@@ -230,11 +230,13 @@ class Peer:
             self._clear()
             self._fill_prompt(window, all_logits=True)
             self._decode()
-            rows = self._logits(self.length)[:-1].astype(np.float64)
-            peak = rows.max(axis=1, keepdims=True)
-            total = np.log(np.exp(rows - peak).sum(axis=1)) + peak[:, 0]
-            logprob[w] = rows[np.arange(self.length - 1), window[1:]] - total
-            top[w] = rows.argmax(axis=1)
+            rows = self._logits(self.length)
+            for at in range(self.length - 1):  # row by row: a vocabulary may have 262,144 tokens
+                row = rows[at].astype(np.float64)
+                peak = row.max()
+                total = np.log(np.exp(row - peak).sum()) + peak
+                logprob[w, at] = row[window[at + 1]] - total
+                top[w, at] = row.argmax()
         np.savez(out, logprob=logprob, top=top)
         return {}
 

@@ -1,7 +1,7 @@
-"""transformers for a Llama GGUF; runs in an environment with torch, transformers and gguf.
+"""transformers for a Llama or Gemma 3 GGUF; runs in an environment with torch, transformers and gguf.
 
-Usage: python peer_torch.py MODEL.gguf IDS.npy OUT.npy writes the logits of one sequence; without arguments
-it is behind the pipe of `serving.py`. Requests:
+Usage: python peer_torch.py MODEL.gguf IDS.npy OUT.npy FIRST writes the logits of one sequence, from position
+FIRST on; without arguments it is behind the pipe of `serving.py`. Requests:
 
 - ``open``: model, threads, dtype ("float32" or "bfloat16"), cpus
 - ``prefill``: ids, dtype -> times of one evaluation with a new cache, logits of the last token only
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 import transformers
 from serving import pin, serve, timed
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM
 
 
 def field(reader: gguf.GGUFReader, name: str, default: Any = None) -> Any:
@@ -35,74 +35,77 @@ def unpermute(weight: np.ndarray, heads: int) -> np.ndarray:
     return weight.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
 
-def config_of(reader: gguf.GGUFReader, tied: bool, vocab: int) -> LlamaConfig:
-    """The transformers configuration of a GGUF of the Llama family."""
-    heads = field(reader, "llama.attention.head_count")
-    width = field(reader, "llama.embedding_length")
-    theta = field(reader, "llama.rope.freq_base", 10000.0)
+def config_of(reader: gguf.GGUFReader, arch: str, tied: bool, vocab: int) -> Any:
+    """The transformers configuration of a GGUF."""
+    heads = field(reader, f"{arch}.attention.head_count")
+    width = field(reader, f"{arch}.embedding_length")
+    head_dim = field(reader, f"{arch}.attention.key_length", width // heads)
+    theta = field(reader, f"{arch}.rope.freq_base", 10000.0)
     rope: dict[str, Any] = {"rope_type": "default", "rope_theta": theta}
-    if field(reader, "llama.rope.scaling.type", "none") == "linear":
-        rope |= {"rope_type": "linear", "factor": field(reader, "llama.rope.scaling.factor")}
-    return LlamaConfig(
-        vocab_size=vocab,
-        hidden_size=width,
-        intermediate_size=field(reader, "llama.feed_forward_length"),
-        num_hidden_layers=field(reader, "llama.block_count"),
-        num_attention_heads=heads,
-        num_key_value_heads=field(reader, "llama.attention.head_count_kv", heads),
-        head_dim=field(reader, "llama.attention.key_length", width // heads),
-        rms_norm_eps=field(reader, "llama.attention.layer_norm_rms_epsilon"),
-        rope_parameters=rope,
-        max_position_embeddings=field(reader, "llama.context_length"),
-        tie_word_embeddings=tied,
-        attn_implementation="eager",
+    if field(reader, f"{arch}.rope.scaling.type", "none") == "linear":
+        rope |= {"rope_type": "linear", "factor": field(reader, f"{arch}.rope.scaling.factor")}
+    common = {
+        "vocab_size": vocab,
+        "hidden_size": width,
+        "intermediate_size": field(reader, f"{arch}.feed_forward_length"),
+        "num_hidden_layers": field(reader, f"{arch}.block_count"),
+        "num_attention_heads": heads,
+        "num_key_value_heads": field(reader, f"{arch}.attention.head_count_kv", heads),
+        "head_dim": head_dim,
+        "rms_norm_eps": field(reader, f"{arch}.attention.layer_norm_rms_epsilon"),
+        "max_position_embeddings": field(reader, f"{arch}.context_length"),
+        "tie_word_embeddings": tied,
+        "attn_implementation": "eager",
+    }
+    if arch == "llama":
+        return LlamaConfig(**common, rope_parameters=rope)
+    local = {"rope_type": "default", "rope_theta": field(reader, f"{arch}.rope.freq_base_swa", 10000.0)}
+    return Gemma3TextConfig(
+        **common,
+        rope_parameters={"full_attention": rope, "sliding_attention": local},
+        sliding_window=field(reader, f"{arch}.attention.sliding_window"),
+        query_pre_attn_scalar=head_dim,
     )
 
 
-def load(path: Path) -> LlamaForCausalLM:
-    """A transformers model with the float32 values of a GGUF's weights."""
+def load(path: Path) -> Any:
+    """A transformers model with the float32 values of the weights of a Llama or Gemma 3 GGUF."""
     reader = gguf.GGUFReader(path)
-    tensors = {t.name: gguf.quants.dequantize(t.data, t.tensor_type) for t in reader.tensors}
-    names = {
-        "token_embd": "model.embed_tokens",
-        "output_norm": "model.norm",
-        "output": "lm_head",
-    }
-    parts = {
-        "attn_norm": "input_layernorm",
-        "attn_q": "self_attn.q_proj",
-        "attn_k": "self_attn.k_proj",
-        "attn_v": "self_attn.v_proj",
-        "attn_output": "self_attn.o_proj",
-        "ffn_norm": "post_attention_layernorm",
-        "ffn_gate": "mlp.gate_proj",
-        "ffn_up": "mlp.up_proj",
-        "ffn_down": "mlp.down_proj",
-    }
-    config = config_of(reader, "output.weight" not in tensors, len(tensors["token_embd.weight"]))
-    for layer in range(config.num_hidden_layers):
-        for part, name in parts.items():
-            names[f"blk.{layer}.{part}"] = f"model.layers.{layer}.{name}"
+    arch = field(reader, "general.architecture")
+    if arch not in ("llama", "gemma3"):
+        raise SystemExit(f"{path.name}: this peer knows no {arch}")
+    tensors = {t.name: t for t in reader.tensors}
+    tied = "output.weight" not in tensors
+    vocab = len(field(reader, "tokenizer.ggml.tokens"))
+    config = config_of(reader, arch, tied, vocab)
+    model = (LlamaForCausalLM if arch == "llama" else Gemma3ForCausalLM)(config).eval()
+    kind = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == arch)
+    names = gguf.get_tensor_name_map(kind, config.num_hidden_layers)
     state = {}
-    for name, value in tensors.items():
-        stem = name.removesuffix(".weight")
-        if stem.endswith("attn_q"):
+    for key in model.state_dict():
+        if key == "lm_head.weight" and tied:
+            continue
+        tensor = tensors.pop(names.get_name(key, try_suffixes=(".weight",)))
+        value = np.array(gguf.quants.dequantize(tensor.data, tensor.tensor_type), np.float32)
+        if arch == "llama" and ".q_proj." in key:
             value = unpermute(value, config.num_attention_heads)
-        elif stem.endswith("attn_k"):
+        elif arch == "llama" and ".k_proj." in key:
             value = unpermute(value, config.num_key_value_heads)
-        state[names[stem] + ".weight"] = torch.from_numpy(np.array(value, np.float32))
-    model = LlamaForCausalLM(config).eval()
-    missing, unexpected = model.load_state_dict(state, strict=False)
-    if unexpected or missing != (["lm_head.weight"] if config.tie_word_embeddings else []):
-        raise SystemExit(f"{path.name}: weights do not match: missing {missing}, unexpected {unexpected}")
+        elif arch == "gemma3" and key.endswith("norm.weight"):
+            value = value - np.float32(1.0)
+        state[key] = torch.from_numpy(value)
+    if tensors:
+        raise SystemExit(f"{path.name}: transformers has no place for {', '.join(tensors)}")
+    model.load_state_dict(state, strict=False)  # what is tied is set by the next line
     model.tie_weights()
     return model
 
 
-def logits(model: LlamaForCausalLM, ids: np.ndarray) -> np.ndarray:
-    """(t, v) float32 logits of one sequence."""
+def logits(model: Any, ids: np.ndarray, first: int) -> np.ndarray:
+    """(t - first, v) float32 logits of one sequence, of the positions from `first` on."""
     with torch.no_grad():
-        out = model(torch.from_numpy(ids.astype(np.int64))[None])
+        row = torch.from_numpy(ids.astype(np.int64))[None]
+        out = model(row, use_cache=False, logits_to_keep=len(ids) - first)
     return np.asarray(out.logits[0].float().numpy())
 
 
@@ -110,7 +113,7 @@ class Peer:
     """One model per type of number, for timing."""
 
     def __init__(self) -> None:
-        self.loaded: dict[str, tuple[str, LlamaForCausalLM]] = {}
+        self.loaded: dict[str, tuple[str, Any]] = {}
 
     def open(self, model: str, threads: int, dtype: str, cpus: list[int] | None = None) -> dict[str, Any]:
         """Load a model as transformers runs it by default: its own fused attention, a cache that is kept."""
@@ -137,5 +140,5 @@ if __name__ == "__main__":
     if len(sys.argv) == 1:
         serve(Peer())
     else:
-        source, ids_path, out_path = sys.argv[1:]
-        np.save(out_path, logits(load(Path(source)), np.load(ids_path)))
+        source, ids_path, out_path, first = sys.argv[1:]
+        np.save(out_path, logits(load(Path(source)), np.load(ids_path), int(first)))

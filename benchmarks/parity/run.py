@@ -15,6 +15,7 @@ from typing import Any
 import against_families
 import against_llama
 import against_transformers
+from make_llama_goldens import WINDOWS
 from peers import RESULTS, ROOT, Llama, PeerMissing
 
 import edgellm
@@ -23,14 +24,16 @@ from edgellm.cli._machine import machine
 from edgellm.cpu import count
 
 TEXT = ROOT / "benchmarks" / "data" / "shakespeare.txt"
+SHIPPED = {"smollm2-135m": "q4_1", "gemma-3-270m": "q4_k_m"}
+SCORED = {"smollm2-135m": (512, 0), "gemma-3-270m": (700, 600)}  # tokens, the first whose logits are compared
 
 
-def model_of(quant: str, folder: Path) -> Path:
-    """The shipped file for q4_1, else one made from it."""
-    shipped = models.resolve("smollm2-135m")
-    if quant == "q4_1":
+def model_of(name: str, quant: str, folder: Path) -> Path:
+    """The shipped file, or one made from it in another format."""
+    shipped = models.resolve(name)
+    if quant == SHIPPED[name]:
         return shipped
-    made = folder / f"{quant}.gguf"
+    made = folder / f"{name}-{quant}.gguf"
     edgellm.convert(shipped, made, quant=quant)
     return made
 
@@ -38,17 +41,28 @@ def model_of(quant: str, folder: Path) -> Path:
 def measure(quants: list[str], threads: int) -> dict[str, Any]:
     """Run every comparison."""
     text = TEXT.read_text("utf-8")
+    here = [("smollm2-135m", quant) for quant in quants]
+    if models.cached(models.KNOWN["gemma-3-270m"]) is None:
+        print("gemma-3-270m is not on this machine (`edgellm pull gemma-3-270m` shows its terms): left out")
+    else:
+        here.append(("gemma-3-270m", "q4_k_m"))
     llama: dict[str, Any] = {}
+    transformers: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with Llama() as peer:
-            for quant in quants:
-                path = model_of(quant, folder)
-                llama[quant] = against_llama.compare(peer, path, text, folder, threads)
-                print(f"llama.cpp, {quant}: {json.dumps(llama[quant])}", flush=True)
-            version = peer.ask("open", model=str(path), context=64, ubatch=64, threads=1, flash=True)
-        transformers = against_transformers.compare(model_of("f32", folder), text, folder, threads)
-        print(f"transformers, f32: {json.dumps(transformers)}", flush=True)
+            for model, quant in here:
+                path = model_of(model, quant, folder)
+                row = against_llama.compare(peer, path, text, folder, threads, WINDOWS[model])
+                llama[f"{model} {quant}"] = row
+                print(f"llama.cpp, {model} {quant}: {json.dumps(row)}", flush=True)
+            version = peer.ask("about")
+        for model in dict.fromkeys(model for model, _ in here):
+            path = model_of(model, "f32", folder)
+            row = against_transformers.compare(path, text, folder, threads, *SCORED[model])
+            transformers[f"{model} as f32"] = row
+            path.unlink()  # a gigabyte
+            print(f"transformers, {model} as f32: {json.dumps(row)}", flush=True)
         families = against_families.compare(folder, threads)
         print(f"families: {json.dumps(families)}", flush=True)
     goldens = max(against_families.check_goldens().values())
@@ -59,10 +73,10 @@ def measure(quants: list[str], threads: int) -> dict[str, Any]:
         "threads": threads,
         "machine": machine(),
         "llama_cpp": {"llama_cpp_python": version["version"], "models": llama},
-        "transformers": {"smollm2-135m as f32": transformers},
+        "transformers": transformers,
         "families": families,
         "goldens": {"largest_difference": goldens},
-        "ok": all(row["ok"] for row in [*llama.values(), transformers, *families.values()])
+        "ok": all(row["ok"] for part in (llama, transformers, families) for row in part.values())
         and goldens <= against_families.MAX_GOLDEN_DIFFERENCE,
     }
 
@@ -107,13 +121,14 @@ def page(found: dict[str, Any]) -> str:
         "",
         "## llama.cpp",
         "",
-        f"llama-cpp-python {found['llama_cpp']['llama_cpp_python']}, flash attention on; SmolLM2-135M;",
-        "text benchmarks/data/shakespeare.txt in windows of 512 tokens. *Distance*: mean difference of the",
+        f"llama-cpp-python {found['llama_cpp']['llama_cpp_python']}, flash attention on; SmolLM2, Gemma 3,",
+        "text benchmarks/data/shakespeare.txt in windows of 512 tokens, for Gemma 3 of 1,024 that begin with",
+        "its first token: twice what most of its layers see. *Distance*: mean difference of the",
         "log-probability of the observed token between us and llama.cpp at micro-batch 512. *Yardstick*:",
-        "llama.cpp at micro-batch 512 from itself at micro-batch 1. Formats other than q4_1 are requantized",
-        "from the shipped Q4_1 file.",
+        "llama.cpp at micro-batch 512 from itself at micro-batch 1. SmolLM2 in formats other than q4_1 is",
+        "requantized from the shipped Q4_1 file.",
         "",
-        "| format | tokens | distance | yardstick | ratio (at most 1.25) "
+        "| model and format | tokens | distance | yardstick | ratio (at most 1.25) "
         "| same top token: us, llama.cpp itself | perplexity: us, llama.cpp | difference (at most 0.5 %) |",
         "|---|---|---|---|---|---|---|---|",
     ]
@@ -125,25 +140,24 @@ def page(found: dict[str, Any]) -> str:
             f"{row['perplexity_of_llama_cpp']:.3f} ({row['perplexity_tokens']} tokens) "
             f"| {row['perplexity_share']:+.2%} |"
         )
-    row = found["transformers"]["smollm2-135m as f32"]
     lines += [
         "",
         "## transformers",
         "",
-        "SmolLM2-135M with the shipped weights dequantized to float32; "
-        f"{row['tokens']} tokens of the same text, logits as large as {row['largest_logit']:.0f}:",
+        "The shipped weights dequantized to float32; logits of tokens of the same text.",
         "",
-        "| our KV cache | largest difference of a logit (at most 1e-3 with f32) | mean | same top token |",
-        "|---|---|---|---|",
-        *(
-            f"| {kv} | {row[f'largest_difference_kv_{kv}']:.1e} | {row[f'mean_difference_kv_{kv}']:.1e} "
+        "| model | tokens | largest logit | our KV cache | largest difference (at most 1e-3 with f32) "
+        "| mean | same top token |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for model, row in found["transformers"].items():
+        lines += [
+            f"| {model} | {row['tokens']} | {row['largest_logit']:.0f} | {kv} "
+            f"| {row[f'largest_difference_kv_{kv}']:.1e} | {row[f'mean_difference_kv_{kv}']:.1e} "
             f"| {row[f'top_1_agreement_kv_{kv}']:.1%} |"
             for kv in ("f32", "f16")
-        ),
-        "",
-        *families_table(found),
-    ]
-    return "\n".join(lines)
+        ]
+    return "\n".join([*lines, "", *families_table(found)])
 
 
 def main() -> int:
