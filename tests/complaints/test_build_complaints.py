@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,12 @@ def test_binding_is_built_without_avx():
         listing[listing.index("<PyInit__core>:") :].split("\n\n")[0] if "<PyInit__core>:" in listing else ""
     )
     assert AVX.search(entry) is None
+
+
+def test_one_small_build_serves_every_python(root):
+    """llama-cpp-python 741; executorch: no wheels, and builds of 20 to 40 minutes on a Pi."""
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    assert [re.split(r"[<>=~! ]", need)[0] for need in project["project"]["dependencies"]] == ["numpy"]
+    assert '"py_limited_api": True' in (root / "setup.py").read_text(encoding="utf-8")
+    lines = sum(path.read_bytes().count(b"\n") for path in (root / "csrc").rglob("*.c"))
+    assert lines < 60_000  # about a minute on one core of a Pi 4, at a thousand lines a second

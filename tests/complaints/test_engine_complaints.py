@@ -9,8 +9,10 @@ import threading
 
 import numpy as np
 import pytest
+from helpers import tiny_model
 
 import edgellm
+import edgellm.quant
 
 PROMPT = "The kitchen light is on. To save energy, the house should"
 
@@ -194,3 +196,29 @@ def test_a_wrong_argument_names_itself(model):
     for bad in ([-1], [10**9]):
         with pytest.raises(ValueError, match="ids"):
             session.eval(bad)
+
+
+@pytest.mark.parametrize("kind", sorted(edgellm.quant.TYPES))
+def test_gguf_of_every_type_is_taken(tmp_path, kind):
+    """CTranslate2 1465: GGUF refused."""
+    blocks = edgellm.quant.TYPES[kind].block_values
+    path = tiny_model.write(
+        tmp_path / "tiny.gguf", quant=kind, width=max(64, blocks), heads=8, ffn=256, layers=1
+    )
+    with edgellm.load(str(path), threads=1) as loaded:
+        assert np.isfinite(loaded.session(context=16).eval([1, 2, 3])).all()
+
+
+def test_memory_is_what_the_plan_says_and_a_cap_holds(tmp_path):
+    """LiteRT-LM 2966: memory doubled between releases; a plan that is kept to the byte cannot."""
+    path = tiny_model.write(tmp_path / "tiny.gguf")
+    with edgellm.load(str(path), threads=1) as loaded:
+        plan = loaded.plan(context=256)
+    assert plan.total_bytes == plan.model_bytes + plan.kv_bytes + plan.session_bytes
+    with edgellm.load(str(path), threads=1, max_bytes=plan.total_bytes) as loaded:
+        loaded.session(context=256)
+    with (
+        edgellm.load(str(path), threads=1, max_bytes=plan.total_bytes - 1) as loaded,
+        pytest.raises(MemoryError, match=str(plan.total_bytes - 1)),
+    ):
+        loaded.session(context=256)
