@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
@@ -16,18 +17,19 @@ if TYPE_CHECKING:
     from edgellm.tools import CallReader
 
 Tools = tuple[Sequence[Mapping[str, Any]] | None, str | Mapping[str, Any], bool]  # with choice, parallel
+Asked = tuple[list[int], Request, Place, "CallReader"]  # the prompt, the text, where, and who reads it
 
 
 class Conversing:
     """Part of `edgellm.Model`: answers to conversations."""
 
-    def _answer(
+    def _asked(
         self,
         messages: Sequence[Mapping[str, Any]],
         max_tokens: int,
         tools: Tools,
         options: Options,
-    ) -> Generator[str, None, ChatCompletion]:
+    ) -> Asked:
         from edgellm.chat import encode_chat
         from edgellm.tools import CallReader, ToolCalling
 
@@ -49,8 +51,19 @@ class Conversing:
             ids = calling.encode(messages)
             reader = calling.reader(messages)
             options = {**options, "grammar": calling.grammar(), "json_schema": None}
-        request = Request.of(model, max_tokens, options)
-        return _read(tokens(model, ids, request, Place.of(options)), reader)
+        request, place = Request.of(model, max_tokens, options), Place.of(options)
+        place.room(model, ids, max_tokens)
+        return ids, request, place, reader
+
+    def _answer(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        max_tokens: int,
+        tools: Tools,
+        options: Options,
+    ) -> Generator[str, None, ChatCompletion]:
+        ids, request, place, reader = self._asked(messages, max_tokens, tools, options)
+        return _read(tokens(cast("Model", self), ids, request, place), reader)
 
     def chat(
         self,
@@ -111,6 +124,41 @@ class Conversing:
         """As `chat`, piece by piece; see `stream`. Calls are in the `ChatCompletion` at the end."""
         return self._answer(messages, max_tokens, (tools, tool_choice, parallel_tool_calls), options)
 
+    async def achat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        max_tokens: int = 512,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: str | Mapping[str, Any] = "auto",
+        parallel_tool_calls: bool = True,
+        **options: Unpack[Options],
+    ) -> ChatCompletion:
+        """As `chat`, for asyncio; see `agenerate`."""
+        from edgellm.generation import aio
+
+        model = cast("Model", self)
+        asked = self._asked(messages, max_tokens, (tools, tool_choice, parallel_tool_calls), options)
+        ids, request, place, reader = asked
+        generation = await aio.start(model, ids, request, place)
+        async with aclosing(aio.steps(model, generation)) as steps:
+            async for token in steps:
+                reader.push(token.text)
+        reader.finish()
+        return _answered(generation.result(), reader)
+
+    def astream_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        max_tokens: int = 512,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        tool_choice: str | Mapping[str, Any] = "auto",
+        parallel_tool_calls: bool = True,
+        **options: Unpack[Options],
+    ) -> AsyncGenerator[str, None]:
+        """As `stream_chat`, for ``async for``; see `agenerate`. Arguments are checked at the call."""
+        asked = self._asked(messages, max_tokens, (tools, tool_choice, parallel_tool_calls), options)
+        return _aread(cast("Model", self), asked)
+
 
 def _gbnf(options: Options) -> str | None:
     """The grammar of an answer without calls, as text."""
@@ -140,6 +188,22 @@ def _read(
         yield from _said(reader.finish())
     finally:
         steps.close()
+    return _answered(done, reader)
+
+
+async def _aread(model: Model, asked: Asked) -> AsyncGenerator[str, None]:
+    from edgellm.generation import aio
+
+    ids, request, place, reader = asked
+    async with aclosing(aio.steps(model, await aio.start(model, ids, request, place))) as steps:
+        async for token in steps:
+            for said in _said(reader.push(token.text)):
+                yield said
+    for said in _said(reader.finish()):
+        yield said
+
+
+def _answered(done: Completion, reader: CallReader) -> ChatCompletion:
     reason = "tool_calls" if reader.tool_calls and done.finish_reason == "stop" else done.finish_reason
     kept = {field.name: getattr(done, field.name) for field in fields(done)}
     kept |= {"text": reader.content, "finish_reason": reason, "tool_calls": reader.tool_calls}

@@ -6,6 +6,7 @@ import asyncio
 import gc
 from collections.abc import Iterator
 from contextlib import aclosing
+from pathlib import Path
 
 import pytest
 
@@ -110,3 +111,20 @@ def test_bad_arguments_of_async_calls_are_refused(model: edgellm.Model) -> None:
             await model.agenerate([10**6])
 
     asyncio.run(main())
+
+
+@pytest.mark.weights
+def test_achat_and_astream_chat_give_the_answer_of_chat(smollm2: Path) -> None:
+    asked = [{"role": "user", "content": "Name a colour."}]
+    with edgellm.load(smollm2, threads=2) as model:
+        want = model.chat(asked, max_tokens=12)
+
+        async def main() -> None:
+            done = await model.achat(asked, max_tokens=12)
+            assert (done.message, done.finish_reason) == (want.message, want.finish_reason)
+            pieces = [piece async for piece in model.astream_chat(asked, max_tokens=12)]
+            assert "".join(pieces) == want.text
+            with pytest.raises(ValueError, match="tool_choice"):
+                model.astream_chat(asked, tool_choice="required")
+
+        asyncio.run(main())
