@@ -136,7 +136,8 @@ class Answer:
             If a text failed.
         """
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._box.wait(), min(FIRST_NEWS_S, self._left_s()))
+            async with asyncio.timeout(min(FIRST_NEWS_S, self._left_s())):
+                await self._box.wait()
         try:
             self._raise_error(self._box.handles)
         except ApiError:
@@ -173,7 +174,8 @@ class Answer:
         box, teller = self._box, self._teller
         if box.open:
             try:
-                await asyncio.wait_for(box.wait(), HEARTBEAT_S)
+                async with asyncio.timeout(HEARTBEAT_S):
+                    await box.wait()
             except TimeoutError:
                 if not box.hung_up:
                     await _send(send, b": waiting\n\n", True)

@@ -9,12 +9,14 @@ from collections.abc import AsyncIterator, Callable
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route, Router
 
-from edgellm.server import chat, completions
+from edgellm.server import chat, completions, embeddings
 from edgellm.server.answering import Answer, Teller
 from edgellm.server.asking import Asked, Desk, Grammars
 from edgellm.server.errors import ApiError, as_api_error, dumps
@@ -59,6 +61,8 @@ class Application:
         self._created = int(time.time())
         self._buffered_bytes = 0
         self._post: Post | None = None
+        self._embedding = 0  # requests that wait for it or have it
+        self._embedder = asyncio.Lock()
         self._reads = asyncio.Semaphore(MAX_PARALLEL_READS)
 
     @contextlib.asynccontextmanager
@@ -79,6 +83,7 @@ class Application:
             Route("/v1/models/{name:path}", self.one_model),
             Route("/v1/chat/completions", self.chat, methods=["POST"]),
             Route("/v1/completions", self.completions, methods=["POST"]),
+            Route("/v1/embeddings", self.embeddings, methods=["POST"]),
         ]
 
     async def page(self, request: Request) -> Response:
@@ -132,6 +137,37 @@ class Application:
     async def completions(self, request: Request) -> Response:
         """The continuation of a text."""
         return await self._answer(request, completions.understand, CompletionTeller)
+
+    async def embeddings(self, request: Request) -> Response:
+        """Vectors of texts. One request at a time, a part of a text after the other: others hardly wait."""
+        record: Record = request.scope["edgellm.record"]
+        asked: embeddings.Asked = await self.understood(
+            request, lambda data: embeddings.understand(data, self._desk)
+        )
+        if self._embedding >= self._scheduler.max_waiting + 1:
+            raise ApiError(429, "busy with embeddings", code="queue_full", headers={"Retry-After": "1"})
+        self._embedding += 1
+        try:
+            vectors = await self._embedded(asked.texts, request)
+        except Exception as error:
+            raise as_api_error(error, "input") from error
+        finally:
+            self._embedding -= 1
+        if vectors is None:
+            record.outcome = "cancelled"
+            return Response(status_code=499)
+        record.prompt_tokens = asked.tokens
+        return Response(embeddings.told(asked, vectors, self._settings.name), media_type="application/json")
+
+    async def _embedded(self, texts: list[list[int]], request: Request) -> NDArray[np.float32] | None:
+        """A vector for each text; None if the client has gone."""
+        rows = []
+        async with self._embedder, asyncio.timeout(self._settings.timeout_s):
+            for ids in texts:
+                if await request.is_disconnected() or self._scheduler.closed:
+                    return None
+                rows.append(await asyncio.to_thread(self._model.embed, [ids]))
+        return np.concatenate(rows)
 
     async def _answer(self, request: Request, understand: Understand, teller: MakeTeller) -> Response:
         record: Record = request.scope["edgellm.record"]

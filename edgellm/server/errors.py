@@ -92,6 +92,8 @@ def as_api_error(error: Exception, param: str | None = None) -> ApiError:
         return ApiError(429, str(error), code="queue_full", headers={"Retry-After": str(seconds)})
     if isinstance(error, ContextError):
         return ApiError(400, str(error), param, "context_length_exceeded")
+    if isinstance(error, TimeoutError):
+        return ApiError(504, "the answer took too long", code="timeout")
     if isinstance(error, MemoryError):
         return ApiError(400, str(error) or "the request needs more memory than there is", param, "memory")
     if isinstance(error, ValueError | TypeError | OverflowError | RecursionError | ImportError):

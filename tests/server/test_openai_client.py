@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import Iterator
 
+import numpy as np
 import openai
 import pytest
 
@@ -205,3 +207,19 @@ def test_the_log_tells_no_text(model: edgellm.Model) -> None:
         assert [line["status"] for line in lines] == [200]
         assert lines[0]["completion_tokens"] > 0
         assert ("my secret" in server.log[0]) == log_prompts
+
+
+def test_embeddings_are_those_of_embed(client: openai.OpenAI, model: edgellm.Model) -> None:
+    want = model.embed(["the cat", "a"])
+    for extra in ({}, {"encoding_format": "float"}, {"encoding_format": "base64"}):
+        got = client.embeddings.create(model="tiny", input=["the cat", "a"], **extra)
+        rows = [row.embedding for row in got.data]
+        if extra.get("encoding_format") == "base64":
+            rows = [np.frombuffer(base64.b64decode(row), "<f4") for row in rows]
+        assert np.array_equal(np.array(rows, np.float32), want)
+        assert got.usage.prompt_tokens == got.usage.total_tokens > 0
+    ids = model.tokenizer.encode("the cat")
+    assert np.array_equal(client.embeddings.create(model="tiny", input=ids).data[0].embedding, want[0])
+    for wrong in ({"dimensions": 3}, {"input": ""}, {"input": []}, {"input": "the " * 500}):
+        with pytest.raises(openai.BadRequestError):
+            client.embeddings.create(**{"model": "tiny", "input": "a", **wrong})
