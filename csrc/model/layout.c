@@ -79,11 +79,9 @@ static el_status check_unused(const el_placing *p, const el_config *c, el_error 
 
     for (size_t i = 0; i < p->gguf->n_tensors; i++) {
         const el_view name = p->gguf->tensors[i].name;
-        static const char bias[] = ".bias";
-        if (name.size > 5 && memcmp(name.data + name.size - 5, bias, 5) == 0) {
-            return el_fail(err, EL_ERR_UNSUPPORTED, "%s uses %zu of the file's %zu tensors; one is %.*s",
-                           c->architecture, p->visited + extra, p->gguf->n_tensors,
-                           (int)(name.size > 80 ? 80 : name.size), name.data);
+        if (!el_rope_owns(c, name) && !el_part_known(c, name)) {
+            return el_fail(err, EL_ERR_UNSUPPORTED, "tensor %.*s is not one that %s uses",
+                           (int)(name.size > 80 ? 80 : name.size), name.data, c->architecture);
         }
     }
     return el_fail(err, EL_ERR_UNSUPPORTED, "the file has %zu tensors, of which %s uses %zu",

@@ -153,6 +153,9 @@ typedef struct el_part {
 typedef el_status el_part_fn(void *arg, const el_part *part, el_error *err);
 el_status el_model_visit(el_model *model, el_part_fn *visit, void *arg, el_error *err);
 
+/// Whether a model of this shape may have a tensor of this name.
+bool el_part_known(const el_config *config, el_view name);
+
 /// Where a GGUF has a part.
 typedef struct el_found {
     const el_gguf_tensor *tensor;  ///< NULL if the file has none

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "model/keys.h"
 #include "model/model.h"
 
 enum { EL_NAME_BYTES = 64 };
@@ -117,41 +118,71 @@ static void visit_layer(el_visitor *v, const el_config *c, const el_family *f, e
     visit_vector(v, "post_ffw_norm.weight", c->width, &l->ffn_post, post);
 }
 
+static const el_family *family_of(const el_config *c)
+{
+    return el_family_find(c->architecture, strlen(c->architecture));
+}
+
+/// What follows the layers.
+static void visit_rest(el_visitor *v, el_model *m, const el_family *f)
+{
+    const el_config *c = &m->config;
+    const el_need bias = f->layer_norm ? EL_ALWAYS : EL_NEVER;
+    const el_need head = c->tied ? EL_NEVER : EL_ALWAYS, learned = f->positions ? EL_ALWAYS : EL_NEVER;
+    const el_part parts[] = {
+        {.name = "output_norm.weight", .n = 1, .k = c->width, .vector = &m->out_norm.w, .need = EL_ALWAYS},
+        {.name = "output_norm.bias", .n = 1, .k = c->width, .vector = &m->out_norm.b, .need = bias},
+        {.name = "output.weight", .n = c->vocab, .k = c->width, .matrix = &m->head, .need = head},
+        {.name = "token_embd.weight", .n = c->vocab, .k = c->width, .matrix = &m->embed, .need = EL_ALWAYS},
+        {.name = "position_embd.weight",
+         .n = c->context,
+         .k = c->width,
+         .matrix = &m->positions,
+         .need = learned},
+    };
+    for (size_t i = 0; i < sizeof parts / sizeof *parts && v->status == EL_OK; i++) {
+        if (parts[i].need != EL_NEVER) v->status = v->visit(v->arg, &parts[i], v->err);
+    }
+}
+
 el_status el_model_visit(el_model *model, el_part_fn *visit, void *arg, el_error *err)
 {
     const el_config *c = &model->config;
-    const el_family *f = el_family_find(c->architecture, strlen(c->architecture));
-    const el_need bias = f->layer_norm ? EL_ALWAYS : EL_NEVER;
+    const el_family *f = family_of(c);
     el_visitor v = {.visit = visit, .arg = arg, .err = err};
     el_layer none;  // while counting there are no layers yet: each is placed into this one
 
     for (; v.layer < c->layers && v.status == EL_OK; v.layer++) {
         visit_layer(&v, c, f, model->layers != NULL ? &model->layers[v.layer] : &none);
     }
-    const el_need head = c->tied ? EL_NEVER : EL_ALWAYS, learned = f->positions ? EL_ALWAYS : EL_NEVER;
-    const el_part parts[] = {
-        {.name = "output_norm.weight",
-         .n = 1,
-         .k = c->width,
-         .vector = &model->out_norm.w,
-         .need = EL_ALWAYS},
-        {.name = "output_norm.bias", .n = 1, .k = c->width, .vector = &model->out_norm.b, .need = bias},
-        {.name = "output.weight", .n = c->vocab, .k = c->width, .matrix = &model->head, .need = head},
-        {.name = "token_embd.weight",
-         .n = c->vocab,
-         .k = c->width,
-         .matrix = &model->embed,
-         .need = EL_ALWAYS},
-        {.name = "position_embd.weight",
-         .n = c->context,
-         .k = c->width,
-         .matrix = &model->positions,
-         .need = learned},
-    };
-    for (size_t i = 0; i < sizeof parts / sizeof *parts && v.status == EL_OK; i++) {
-        if (parts[i].need != EL_NEVER) v.status = visit(arg, &parts[i], err);
-    }
+    visit_rest(&v, model, f);
     return v.status;
+}
+
+/// Ends the visit at the part of this name.
+static el_status match(void *arg, const el_part *part, el_error *err)
+{
+    (void)err;
+    const el_view *name = arg;
+    const bool same =
+        el_view_equals(*name, part->name) || (part->fused != NULL && el_view_equals(*name, part->fused));
+    return same ? EL_ERR_ARG : EL_OK;
+}
+
+bool el_part_known(const el_config *c, el_view name)
+{
+    el_model m = {.config = *c};
+    el_layer none;
+    el_visitor v = {.visit = match, .arg = &name};
+    size_t i = 4;  // of what follows "blk."
+    for (; i < name.size && name.data[i] >= '0' && name.data[i] <= '9' && v.layer < c->layers; i++) {
+        v.layer = v.layer * 10 + (uint32_t)(name.data[i] - '0');
+    }
+    if (name.size > i && i > 4 && memcmp(name.data, "blk.", 4) == 0 && v.layer < c->layers)
+        visit_layer(&v, c, family_of(c), &none);
+    else
+        visit_rest(&v, &m, family_of(c));
+    return v.status != EL_OK;
 }
 
 static el_status check_type(const el_gguf_tensor *t, const el_part *part, el_error *err)

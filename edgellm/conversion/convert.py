@@ -23,6 +23,7 @@ PROVENANCE_KEY = "edgellm.requantized_from"
 
 _FLOATS = ("f32", "f16", "bf16")
 _EMBEDDINGS = ("token_embd.weight", "output.weight")
+_POSITIONS = "position_embd.weight"  # learned, small, and added as they are
 _CHUNK_VALUES = 1 << 22  # values in work at a time: 16 MiB of float32
 _MOST = {"f32": float("inf"), "bf16": 3.3895314e38}  # largest value that stays finite; others: float16's
 _F16_MOST = 65504.0
@@ -80,7 +81,7 @@ def convert(
 
     Which tensor gets which format:
 
-    - tensors of one dimension (norms, biases) are float32;
+    - tensors of one dimension (norms, biases) and learned positions are float32;
     - the token embedding and the output head get `embedding`, all other matrices `quant`;
     - a matrix whose rows are no multiple of a block of 256 gets ``"q4_0"`` in place of ``"tq1_0"`` and
       ``"tq2_0"``, and one whose rows are no multiple of 32 gets ``"f16"``;
@@ -246,7 +247,7 @@ def _head_type(quant: str) -> str:
 
 
 def _new_type(tensor: Tensor, quant: str, embedding: str) -> str:
-    if len(tensor.shape) == 1:
+    if len(tensor.shape) == 1 or tensor.name == _POSITIONS:
         return "f32"
     wanted = embedding if tensor.name in _EMBEDDINGS else quant
     for name in (wanted, "q4_0"):

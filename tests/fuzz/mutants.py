@@ -15,6 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import family_seeds
 from feeding import feed
 from helpers import tiny_model
 from helpers.charsmap import charsmap
@@ -191,9 +192,8 @@ def seedlings(folder: Path) -> list[Seedling]:
         {"quant": "q8_0", "metadata": tiny_model.spm_entries()},
         {"quant": "q8_0", "metadata": tiny_model.unigram_entries(charsmap({"\t": " ", "ﬁ": "fi"}))},
     ]
-    return [
-        Seedling(tiny_model.write(folder / f"good-{i}.gguf", **small | kind)) for i, kind in enumerate(kinds)
-    ]
+    llamas = [tiny_model.write(folder / f"good-{i}.gguf", **small | kind) for i, kind in enumerate(kinds)]
+    return [Seedling(path) for path in (*llamas, *family_seeds.write(folder))]
 
 
 def try_everything(path: Path) -> str:

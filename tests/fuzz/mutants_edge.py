@@ -12,6 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import family_seeds
 from feeding import feed
 from helpers import tiny_model
 from helpers.charsmap import charsmap
@@ -37,10 +38,14 @@ def flip_bits(rng: random.Random, raw: bytearray, seed: Seedling) -> None:
         raw[rng.randrange(seed.weights)] ^= 1 << rng.randrange(8)
 
 
+def _filled(section: tuple[int, int]) -> bool:
+    return section[1] > 0  # GPT-2 has no frequencies
+
+
 def change_head(rng: random.Random, raw: bytearray, seed: Seedling) -> None:
     """Numbers of the header, the table of sections and the small sections."""
     for _ in range(rng.choice((1, 1, 2, 3))):
-        start, nbytes = rng.choice([(0, 640), *seed.sections[:4], seed.sections[5]])
+        start, nbytes = rng.choice([(0, 640), *filter(_filled, seed.sections[:4]), seed.sections[5]])
         width, code = rng.choice(((4, "<I"), (8, "<Q")))
         at = start + rng.randrange(nbytes // width) * width
         (old,) = struct.unpack_from(code, raw, at)
@@ -110,12 +115,11 @@ def seedlings(folder: Path) -> list[Seedling]:
             "types": {"ffn_up": "q6_k", "attn_v": "q2_k"},
         },
     )
+    llamas = [tiny_model.write(folder / f"good-{i}.gguf", **small | kind) for i, kind in enumerate(kinds)]
     made = []
-    for i, kind in enumerate(kinds):
-        gguf, image = folder / f"good-{i}.gguf", folder / f"good-{i}.edge"
-        tiny_model.write(gguf, **(small | kind))
-        edgellm.convert(gguf, image, version=i)
-        made.append(Seedling(image))
+    for i, gguf in enumerate([*llamas, *family_seeds.write(folder)]):
+        edgellm.convert(gguf, gguf.with_suffix(".edge"), version=i)
+        made.append(Seedling(gguf.with_suffix(".edge")))
     return made
 
 
