@@ -7,7 +7,6 @@ guessed. Only the time depends on the guesses, and `Pace` keeps that in bounds.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import time
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from edgellm import _core
 from edgellm.generation.choosing import REPEAT_WINDOW
+from edgellm.generation.text import vocabulary
 
 if TYPE_CHECKING:
     from edgellm.generation.request import Request
@@ -276,13 +276,7 @@ _VOCABULARIES: WeakKeyDictionary[Model, bytes] = WeakKeyDictionary()
 
 
 def _vocabulary(model: Model) -> bytes:
-    """A digest of all tokens, in order, and of those that end a text."""
     known = _VOCABULARIES.get(model)
     if known is None:
-        tokenizer = model.tokenizer
-        digest = hashlib.sha256(repr(tokenizer.end_ids).encode())
-        for i in range(tokenizer.vocab_size):
-            token = tokenizer.token_bytes(i)
-            digest.update(len(token).to_bytes(4, "little") + token)
-        known = _VOCABULARIES[model] = digest.digest()
+        known = _VOCABULARIES[model] = vocabulary(model.tokenizer)
     return known

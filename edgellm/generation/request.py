@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 from edgellm import _core
+from edgellm.generation.text import vocabulary
 
 if TYPE_CHECKING:
     from edgellm.generation.choosing import Matcher
@@ -130,6 +131,8 @@ class Request:
                 raise ValueError(f"logit_bias: {{{i}: {value}}}: expected ids in 0..{vocab - 1} and no NaN")
         if self.logprobs is not None and not 0 <= operator.index(self.logprobs) <= vocab:
             raise ValueError(f"logprobs is {self.logprobs}, not in 0..{vocab}")
+        if self.grammar is not None:
+            _check_grammar(self.grammar, model)
         if self.draft is not None:
             from edgellm.generation.drafts import check_draft
 
@@ -157,6 +160,14 @@ class Request:
             [i for i, _ in bias],
             tuple(value for _, value in bias),
         )
+
+
+def _check_grammar(grammar: object, model: Model) -> None:
+    if not callable(getattr(grammar, "matcher", None)):
+        raise TypeError(f"grammar: expected GBNF or a Grammar, got {type(grammar).__name__}")
+    own = getattr(grammar, "tokenizer", model.tokenizer)
+    if own is not model.tokenizer and vocabulary(own) != vocabulary(model.tokenizer):
+        raise ValueError("grammar: it was compiled for another vocabulary")
 
 
 def _compiled(model: Model, grammar: str | Grammar | None, schema: Any) -> Grammar | None:

@@ -43,3 +43,14 @@ class Assembler:
         cut = len(self._held) - reserve
         ready, self._held = self._held[: max(cut, 0)], self._held[max(cut, 0) :]
         return ready
+
+
+def vocabulary(tokenizer: Tokenizer) -> bytes:
+    """A digest of all tokens, in order, and of those that end a text."""
+    import hashlib
+
+    digest = hashlib.sha256(repr(tokenizer.end_ids).encode())
+    for i in range(tokenizer.vocab_size):
+        token = tokenizer.token_bytes(i)
+        digest.update(len(token).to_bytes(4, "little") + token)
+    return digest.digest()

@@ -100,6 +100,7 @@ def test_bias_is_added_to_the_logit() -> None:
         ({"seed": -1}, ValueError),
         ({"kv": "f8"}, ValueError),
         ({"grammar": 'root ::= "a"', "json_schema": {}}, ValueError),
+        ({"grammar": 3}, TypeError),
         ({"colour": 1}, TypeError),
     ],
 )
@@ -216,6 +217,13 @@ def test_grammar_that_does_not_fit_says_how_much_it_needs(model: edgellm.Model) 
         model.generate([1, 2, 3], 40, grammar=ruled, logit_bias={11: -INF})
     forced_by_bias = model.generate([1, 2, 3], 40, grammar=ruled, logit_bias={8: INF, 250: INF})
     assert forced_by_bias.ids[:2] == [5, 8]
+
+
+def test_grammar_of_another_vocabulary_is_refused(model: edgellm.Model) -> None:
+    letters = edgellm.Tokenizer([*"abc", "<end>"], [1, 1, 1, 3], [], "gpt-2", eos=3)
+    strange = edgellm.grammar.from_gbnf(letters, 'root ::= "a"+')
+    with pytest.raises(ValueError, match="grammar: it was compiled for another vocabulary"):
+        model.generate([1, 2], 9, grammar=strange)
 
 
 def test_completions_are_those_of_their_streams(model: edgellm.Model) -> None:
