@@ -230,7 +230,11 @@ class ModelDrafter:
 
     def _keep(self, length: int) -> None:
         if length < len(self._held):
-            self._session.truncate(length)
+            try:
+                self._session.truncate(length)
+            except ValueError:  # further back than its sliding windows reach
+                length = 0
+                self._session.truncate(0)
             del self._held[length:]
 
     def _eval(self, ids: Sequence[int], rows: int) -> NDArray[np.float32]:
