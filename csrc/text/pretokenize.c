@@ -2,6 +2,7 @@
  * All run in O(length of the piece), except that a run of spaces may be read twice. */
 #include "text/pretokenize.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 #include "text/unicode.h"
@@ -12,7 +13,8 @@ enum {
     SPACE = 1u << EL_CHAR_SPACE,
     PUNCT = 1u << EL_CHAR_PUNCT,
     DIGIT = 1u << EL_CHAR_DIGIT,
-    SYMBOL = (1u << EL_CHAR_OTHER) | PUNCT | DIGIT
+    MARK = 1u << EL_CHAR_MARK,
+    SYMBOL = (1u << EL_CHAR_OTHER) | (1u << EL_CHAR_SYMBOL) | PUNCT | DIGIT | MARK
 };  // SYMBOL: [^\s\p{L}\p{N}]
 
 /* Class bit of the character at s, its length in *len; 0 at the end of the text. */
@@ -30,12 +32,6 @@ static size_t skip_run(const uint8_t *s, size_t n, size_t pos, unsigned classes)
 {
     size_t len;
     while (pos < n && (class_at(s + pos, n - pos, &len) & classes) != 0) pos += len;
-    return pos;
-}
-
-static size_t skip_newlines(const uint8_t *s, size_t n, size_t pos)
-{
-    while (pos < n && (s[pos] == '\r' || s[pos] == '\n')) pos++;
     return pos;
 }
 
@@ -88,39 +84,148 @@ static size_t split_gpt2(const uint8_t *s, size_t n)
     return spaces(s, n);
 }
 
-/* Llama 3 and Qwen 2, which differ in how many digits stay together:
- * (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,max}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|
- * \s+(?!\S)|\s+ */
-static size_t split_modern(const uint8_t *s, size_t n, size_t max_digits)
+/* What differs between the regexes that descend from GPT-4's. */
+typedef struct modern {
+    size_t max_digits;  // that stay together
+    unsigned letters;  // classes of a word
+    bool contractions;  // 's and the like are pieces
+    const char *closes;  // characters that may follow [^\s\p{L}\p{N}]+ in its piece
+} modern;
+
+static size_t skip_digits(const uint8_t *s, size_t n, size_t pos, size_t most)
 {
     size_t len;
-    const size_t contracted = contraction(s, n, 1);
-    if (contracted > 0) return contracted;
+    for (size_t i = 0; i < most && class_at(s + pos, n - pos, &len) == NUMBER; i++) pos += len;
+    return pos;
+}
 
-    const unsigned first = class_at(s, n, &len);
-    if (first == LETTER) return skip_run(s, n, len, LETTER);
-    if (first == NUMBER) {
-        size_t pos = len;
-        for (size_t i = 1; i < max_digits && class_at(s + pos, n - pos, &len) == NUMBER; i++) pos += len;
-        return pos;
-    }
+static size_t skip_any(const uint8_t *s, size_t n, size_t pos, const char *chars)
+{
+    while (pos < n && s[pos] != 0 && strchr(chars, s[pos]) != NULL) pos++;
+    return pos;
+}
 
-    size_t next_len;
-    const unsigned second = class_at(s + len, n - len, &next_len);
-    if (second == LETTER && s[0] != '\r' && s[0] != '\n') return skip_run(s, n, len, LETTER);
-
-    if ((first & SYMBOL) != 0) return skip_newlines(s, n, skip_run(s, n, len, SYMBOL));
-    if (s[0] == ' ' && (second & SYMBOL) != 0) return skip_newlines(s, n, skip_run(s, n, 1, SYMBOL));
-
-    // \s*[\r\n]+: through the last newline of the run of spaces, if it has one
-    const size_t run = skip_run(s, n, 0, SPACE);
-    size_t newline = run;
+/* \s*[\r\n]+|\s+(?!\S)|\s+, for s[0] a space: through the last newline of the run, if it has one. */
+static size_t lines(const uint8_t *s, size_t n)
+{
+    size_t newline = skip_run(s, n, 0, SPACE);
     while (newline > 0 && s[newline - 1] != '\r' && s[newline - 1] != '\n') newline--;
     return newline > 0 ? newline : spaces(s, n);
 }
 
-static size_t split_llama3(const uint8_t *s, size_t n) { return split_modern(s, n, 3); }
-static size_t split_qwen2(const uint8_t *s, size_t n) { return split_modern(s, n, 1); }
+/* What comes after words and numbers, for letters L:  ?[^\s\p{N}L]+[closes]*|\s*[\r\n]+|\s+(?!\S)|\s+ */
+static size_t split_rest(const uint8_t *s, size_t n, unsigned letters, const char *closes)
+{
+    size_t len;
+    const unsigned symbols = SYMBOL & ~letters;
+    const size_t skip = s[0] == ' ' ? 1 : 0;
+    if ((class_at(s + skip, n - skip, &len) & symbols) != 0)
+        return skip_any(s, n, skip_run(s, n, skip + len, symbols), closes);
+    return lines(s, n);
+}
+
+/* (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?L+|\p{N}{1,max}|... */
+static size_t split_modern(const uint8_t *s, size_t n, const modern *form)
+{
+    size_t len;
+    size_t next_len;
+    const size_t contracted = form->contractions ? contraction(s, n, 1) : 0;
+    if (contracted > 0) return contracted;
+
+    const unsigned first = class_at(s, n, &len);
+    if ((first & form->letters) != 0) return skip_run(s, n, len, form->letters);
+    if (first == NUMBER) return skip_digits(s, n, 0, form->max_digits);
+    const unsigned second = class_at(s + len, n - len, &next_len);
+    if ((second & form->letters) != 0 && s[0] != '\r' && s[0] != '\n')
+        return skip_run(s, n, len, form->letters);
+    return split_rest(s, n, form->letters, form->closes);
+}
+
+static size_t split_llama3(const uint8_t *s, size_t n)
+{
+    return split_modern(s, n, &(modern){3, LETTER, true, "\r\n"});
+}
+
+static size_t split_qwen2(const uint8_t *s, size_t n)
+{
+    return split_modern(s, n, &(modern){1, LETTER, true, "\r\n"});
+}
+
+static size_t split_qwen35(const uint8_t *s, size_t n)
+{
+    return split_modern(s, n, &(modern){1, LETTER | MARK, true, "\r\n"});
+}
+
+static size_t split_seed(const uint8_t *s, size_t n)
+{
+    return split_modern(s, n, &(modern){1, LETTER, true, ""});
+}
+
+static size_t split_uncontracted(const uint8_t *s, size_t n)
+{
+    return split_modern(s, n, &(modern){1, LETTER, false, "\r\n"});
+}
+
+enum {
+    UPPER = 1,
+    LOWER = 2
+};  // [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}], [\p{Ll}\p{Lm}\p{Lo}\p{M}]; many are in both
+
+static unsigned cases_at(const uint8_t *s, size_t n, size_t *len)
+{
+    uint32_t point;
+    *len = 0;
+    if (n == 0) return 0;
+    *len = el_utf8_next(s, n, &point);
+    const el_char_class kind = el_unicode_class(point);
+    if (kind != EL_CHAR_LETTER) return kind == EL_CHAR_MARK ? UPPER | LOWER : 0;
+    const el_char_case letter = el_unicode_case(point);
+    return letter == EL_CASE_NONE ? UPPER | LOWER : letter == EL_CASE_UPPER ? UPPER : LOWER;
+}
+
+static size_t skip_cases(const uint8_t *s, size_t n, size_t pos, unsigned cases)
+{
+    size_t len;
+    while ((cases_at(s + pos, n - pos, &len) & cases) != 0) pos += len;
+    return pos;
+}
+
+/* End of UPPER*LOWER+ at `start`, as a regex finds it that gives back what it took too much, or 0. Also, in
+ * `*upper`, the end of UPPER*. */
+static size_t cased_word(const uint8_t *s, size_t n, size_t start, size_t *upper)
+{
+    size_t len;
+    size_t both_end = 0;  // of the last character of UPPER* that is in LOWER as well
+    size_t pos = start;
+    for (unsigned cases; ((cases = cases_at(s + pos, n - pos, &len)) & UPPER) != 0;) {
+        pos += len;
+        if ((cases & LOWER) != 0) both_end = pos;
+    }
+    *upper = pos;
+    const size_t end = skip_cases(s, n, pos, LOWER);
+    return end > pos ? end : both_end;
+}
+
+/* Tekken and GPT-4o, for an optional tail:
+ * [^\r\n\p{L}\p{N}]?UPPER*LOWER+tail|[^\r\n\p{L}\p{N}]?UPPER+LOWER*tail|\p{N}{1,max}|
+ *  ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+ */
+static size_t split_cased(const uint8_t *s, size_t n, size_t max_digits, bool tails)
+{
+    size_t len, upper, unused;
+    const unsigned first = class_at(s, n, &len);
+    if (first == NUMBER) return skip_digits(s, n, 0, max_digits);
+    const size_t prefix = first == LETTER || s[0] == '\r' || s[0] == '\n' ? 0 : len;
+
+    size_t end = cased_word(s, n, prefix, &upper);
+    if (end == 0 && prefix > 0) end = cased_word(s, n, 0, &unused);  // a mark may start a word
+    if (end == 0 && upper > prefix)
+        end = upper;  // then LOWER* is empty, or the first alternative had matched
+    if (end > 0) return end + (tails ? contraction(s + end, n - end, 1) : 0);
+    return split_rest(s, n, LETTER, "\r\n/");
+}
+
+static size_t split_tekken(const uint8_t *s, size_t n) { return split_cased(s, n, 1, false); }
+static size_t split_gpt4o(const uint8_t *s, size_t n) { return split_cased(s, n, 3, true); }
 
 /* A run of characters that `inside` accepts, or a run that it does not. */
 static size_t split_runs(const uint8_t *s, size_t n, int (*inside)(const uint8_t *s, size_t n, size_t *len))
@@ -169,15 +274,57 @@ static size_t split_triples(const uint8_t *s, size_t n)
     return n;
 }
 
+/* Names as llama.cpp gives them, which checks by a hash of ids that a model's own tokenizer has the regex. */
 static const el_pre pres[] = {
     {"default", {split_marks, split_gpt2, split_numbers, split_triples}, 0, 0},
     {"gpt-2", {split_gpt2}, 0, 0},
+    {"phi-2", {split_gpt2}, 0, 0},
+    {"mpt", {split_gpt2}, 0, 0},
+    {"olmo", {split_gpt2}, 0, 0},
+    {"jais", {split_gpt2}, 0, 0},
+    {"gigachat", {split_gpt2}, 0, 0},
+    {"mellum", {split_gpt2}, 0, 0},
+    {"exaone4", {split_gpt2}, 0, 0},
+    {"trillion", {split_gpt2}, 0, 0},
+    {"a.x-4.0", {split_gpt2}, 0, 0},
+    {"granite-docling", {split_gpt2}, 0, 0},
     {"smollm", {split_digits, split_gpt2}, 0, 0},
     {"starcoder", {split_digits, split_gpt2}, 0, 0},
+    {"refact", {split_digits, split_gpt2}, 0, 0},
+    {"command-r", {split_digits, split_gpt2}, 0, 0},
+    {"codeshell", {split_digits, split_gpt2}, 0, 0},
+    {"exaone", {split_digits, split_gpt2}, 0, 0},
+    {"minerva-7b", {split_digits, split_gpt2}, 0, 0},
+    {"mellum2", {split_digits, split_gpt2}, 0, 0},
     {"llama-bpe", {split_llama3}, 1, 1},
     {"llama3", {split_llama3}, 1, 1},
+    {"llama-v3", {split_llama3}, 1, 1},
+    {"falcon3", {split_llama3}, 1, 1},
+    {"falcon-h1", {split_llama3}, 1, 1},
+    {"pixtral", {split_llama3}, 1, 1},
+    {"midm-2.0", {split_llama3}, 1, 1},
+    {"lfm2", {split_llama3}, 1, 1},
+    {"dbrx", {split_llama3}, 0, 0},
+    {"smaug-bpe", {split_llama3}, 0, 0},
+    {"chatglm-bpe", {split_llama3}, 0, 0},
+    {"glm4", {split_llama3}, 1, 0},
     {"qwen2", {split_qwen2}, 0, 0},
     {"deepseek-r1-qwen", {split_qwen2}, 0, 0},
+    {"megrez", {split_qwen2}, 0, 0},
+    {"stablelm2", {split_qwen2}, 0, 0},
+    {"hunyuan", {split_qwen2}, 0, 0},
+    {"solar-open", {split_qwen2}, 0, 0},
+    {"grok-2", {split_qwen2}, 0, 0},
+    {"kormo", {split_qwen2}, 0, 0},
+    {"f2llmv2", {split_qwen2}, 0, 0},
+    {"qwen35", {split_qwen35}, 0, 0},
+    {"seed-coder", {split_seed}, 0, 0},
+    {"ufakzeka", {split_uncontracted}, 0, 0},
+    {"tekken", {split_tekken}, 1, 1},
+    {"gpt-4o", {split_gpt4o}, 0, 0},
+    {"llama4", {split_gpt4o}, 0, 0},
+    {"kanana2", {split_gpt4o}, 0, 0},
+    {"minimax-m2", {split_gpt4o}, 0, 0},
 };
 
 const el_pre *el_pre_find(const char *name, size_t len)

@@ -1,23 +1,34 @@
 #include "text/unicode.h"
 
+#include "text/unicode_case.h"
 #include "text/unicode_table.h"
 
-el_char_class el_unicode_class(uint32_t point)
+/* Value of the last run that starts at or before `point`; the first starts at 0. */
+static unsigned value_at(const uint32_t *runs, size_t n, unsigned bits, uint32_t point)
 {
-    if (point > 0x10FFFFu) return EL_CHAR_OTHER;
-
-    // last run that starts at or before `point`; the first run starts at 0
     size_t low = 0;
-    size_t high = EL_UNICODE_RUNS;
+    size_t high = n;
     while (high - low > 1) {
         const size_t mid = low + (high - low) / 2;
-        if ((el_unicode_runs[mid] >> 3) <= point) {
+        if ((runs[mid] >> bits) <= point) {
             low = mid;
         } else {
             high = mid;
         }
     }
-    return (el_char_class)(el_unicode_runs[low] & 7u);
+    return runs[low] & ((1u << bits) - 1u);
+}
+
+el_char_class el_unicode_class(uint32_t point)
+{
+    if (point > 0x10FFFFu) return EL_CHAR_OTHER;
+    return (el_char_class)value_at(el_unicode_runs, EL_UNICODE_RUNS, 3, point);
+}
+
+el_char_case el_unicode_case(uint32_t point)
+{
+    if (point > 0x10FFFFu) return EL_CASE_NONE;
+    return (el_char_case)value_at(el_unicode_case_runs, EL_UNICODE_CASE_RUNS, 2, point);
 }
 
 size_t el_utf8_next(const uint8_t *s, size_t n, uint32_t *point)

@@ -1,6 +1,7 @@
 """The same ids as the `tokenizers` package from the same merges, and the same text back."""
 
 import os
+import random
 import subprocess
 import sys
 
@@ -55,6 +56,15 @@ HARD = st.text(st.one_of(st.sampled_from(" \n\r\t'sStTrRvVmMlLdDſ0９a中=._"),
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_ids_where_cases_and_marks_meet_equal_the_package(name):
+    rng = random.Random(8)
+    letters = "aaAAsSlLǅʰ中\u0301\u0301'// \n\r!1\u200d"
+    texts = ["".join(rng.choices(letters, k=rng.randint(1, 16))) for _ in range(12_000 // SHARE)]
+    small = vocab.small()
+    assert differences(small.ours(name), small.peer(name), texts)[:3] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
 @given(text=HARD)
 def test_ids_of_any_text_equal_the_package(name, text):
     small = vocab.small()
@@ -70,8 +80,10 @@ def test_decode_undoes_encode_where_every_byte_has_a_token(text):
 
 
 @pytest.mark.skipif(SHARE > 1, reason="runs no C of ours")
-def test_classes_of_all_code_points_equal_the_package(root):
-    """The table in git is what the package's own classes give."""
+@pytest.mark.parametrize(("arguments", "header"), [([], "unicode_table.h"), (["case"], "unicode_case.h")])
+def test_classes_of_all_code_points_equal_the_package(root, arguments, header):
+    """The tables in git are what the package's own classes give."""
     script = root / "csrc" / "text" / "gen_unicode.py"
-    made = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True).stdout
-    assert made == script.with_name("unicode_table.h").read_text(encoding="utf-8")
+    command = [sys.executable, str(script), *arguments]
+    made = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert made == script.with_name(header).read_text(encoding="utf-8")

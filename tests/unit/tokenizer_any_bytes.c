@@ -77,7 +77,7 @@ static el_vocab_source source_of(const char *pre)
 }
 
 /* The same for SentencePiece: byte tokens, a few merges, special tokens of odd bytes. */
-static el_vocab_source spm_source(int space)
+static el_vocab_source spm_source(const char *model, int space)
 {
     static char bytes[256][8];
     static const char *const more[] = {"ab",  "abab", MARK "a",   MARK,
@@ -93,7 +93,7 @@ static el_vocab_source spm_source(int space)
         types[256 + i] = i < 4 ? EL_TOKEN_NORMAL : i < 6 ? EL_TOKEN_CONTROL : EL_TOKEN_USER_DEFINED;
         scores[256 + i] = -(float)i;
     }
-    return (el_vocab_source){.model = {"llama", 5},
+    return (el_vocab_source){.model = {model, strlen(model)},
                              .tokens = tokens,
                              .n_tokens = N_TOKENS,
                              .types = types,
@@ -125,7 +125,7 @@ static int round_trip(const el_tokenizer *tok, const char *text, size_t n, unsig
     return at == n;
 }
 
-enum { MOST_IDS = 3 * 256 + 5, MOST_SCRATCH = 256 * 48 };
+enum { MOST_IDS = 12 * 256 + 5, MOST_SCRATCH = 256 * 128 };
 
 /* Encoding into the caller's memory gives the same ids, allocates nothing, and says what is too small. */
 static int same_without_allocation(const el_tokenizer *tok, const char *text, size_t n, unsigned flags)
@@ -172,7 +172,7 @@ static int tables_in_place(const el_tokenizer *tok)
         const el_status st = el_tables_open(&view, copy, block.size, &place, &err);
         if (st == EL_OK) {
             int32_t ids[MOST_IDS];
-            uint64_t scratch[48 * 64 / 8];
+            uint64_t scratch[128 * 64 / 8];
             size_t n;
             fine = el_tokenizer_encode_into(view, text, sizeof text - 1, 3, ids, MOST_IDS, &n, scratch,
                                             sizeof scratch, &err) == EL_OK;
@@ -264,7 +264,8 @@ static int holds(const char *name, const el_vocab_source *source)
     el_tokenizer *tok;
     el_error err = {0};
     if (el_tokenizer_new(&tok, source, &err) != EL_OK) return printf("%s: %s\n", name, err.text), 0;
-    if (!random_bytes(tok, source->add_space_prefix != 1)) return printf("%s: bytes were lost\n", name), 0;
+    if (!random_bytes(tok, source->add_space_prefix != 1 && source->model.data[0] != 't'))
+        return printf("%s: bytes were lost\n", name), 0;
     if (!tables_in_place(tok)) return printf("%s: tables in place\n", name), 0;
     el_tokenizer_free(tok);
     if (failing_allocations(source) < 6) return printf("%s: a failed allocation went unseen\n", name), 0;
@@ -278,9 +279,10 @@ int main(void)
         const el_vocab_source source = source_of(pres[i]);
         if (!holds(pres[i], &source)) return 1;
     }
-    for (int space = 0; space < 2; space++) {
-        const el_vocab_source source = spm_source(space);
-        if (!holds(space ? "llama with a space in front" : "llama", &source)) return 1;
+    for (int i = 0; i < 4; i++) {
+        const char *model = i < 2 ? "llama" : "t5";  // the latter writes U+FFFD for what is no UTF-8
+        const el_vocab_source source = spm_source(model, i % 2);
+        if (!holds(model, &source)) return 1;
     }
     return 0;
 }

@@ -30,11 +30,26 @@ def _steps(*steps: Any) -> Any:
     return pre.Sequence([*steps, pre.ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
+CASED = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+%s"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*%s"
+    r"|\p{N}{1,%d}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+TAIL = "(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+
+
 PEERS = {  # the pre-tokenizer that each GGUF name stands for
     "smollm": pre.Sequence([pre.Digits(individual_digits=True), pre.ByteLevel(add_prefix_space=False)]),
     "gpt-2": pre.ByteLevel(add_prefix_space=False),
     "llama-bpe": _steps(_cut(MODERN % 3)),
     "qwen2": _steps(_cut(MODERN % 1)),
+    "qwen35": _steps(
+        _cut((MODERN % 1).replace(r"?\p{L}+", r"?[\p{L}\p{M}]+").replace(r"^\s\p{L}", r"^\s\p{L}\p{M}"))
+    ),
+    "seed-coder": _steps(_cut((MODERN % 1).replace(r"[^\s\p{L}\p{N}]+[\r\n]*", r"[^\s\p{L}\p{N}\r\n]+"))),
+    "ufakzeka": _steps(_cut((MODERN % 1).split("|", 7)[-1])),
+    "tekken": _steps(_cut(CASED % ("", "", 1))),
+    "gpt-4o": _steps(_cut(CASED % (TAIL, TAIL, 3))),
     "default": _steps(
         _cut(r"[\p{P}\$\+<=>\^~\|]+"),
         _cut(GPT2.removesuffix(r"|\s+")),
@@ -69,7 +84,7 @@ class Vocab:
         """The package's tokenizer with the same merges."""
         ids = {token: i for i, token in enumerate(self.tokens)}
         merges = [tuple(merge.split(" ")) for merge in self.merges]
-        peer = Tokenizer(models.BPE(ids, merges, ignore_merges=name == "llama-bpe"))
+        peer = Tokenizer(models.BPE(ids, merges, ignore_merges=name in {"llama-bpe", "tekken"}))
         peer.pre_tokenizer = PEERS[name]
         peer.decoder = decoders.ByteLevel()
         return peer
