@@ -27,7 +27,6 @@ class Cache(Protocol):
 
     def load(self, session: Session, ids: Sequence[int]) -> int: ...
     def save(self, session: Session, ids: Sequence[int]) -> None: ...
-    def clear(self) -> None: ...
 
 
 @dataclass(eq=False, slots=True)
@@ -208,7 +207,7 @@ class Schedule:
                 return
             first = prompt.texts[0]
             try:
-                first.session = self._session(prompt.context, alone=not running)
+                first.session = self._model.session(prompt.context, self._kv)
             except MemoryError as error:
                 if running:
                     return  # again when a session has been given back
@@ -223,15 +222,6 @@ class Schedule:
                 text.admitted_s = self._clock()
             prompt.siblings = prompt.texts[1:]
             self._members.append(first)
-
-    def _session(self, context: int, alone: bool) -> Session:
-        try:
-            return self._model.session(context, self._kv)
-        except MemoryError:
-            if not alone or self._cache is None:
-                raise
-            self._cache.clear()  # what it holds counts too
-            return self._model.session(context, self._kv)
 
     def _refuse(self, prompt: Prompt, error: Exception, news: News) -> None:
         heapq.heappop(self._waiting)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from edgellm.server.app import create_app
+from edgellm.server.protocol import Protocol
 from edgellm.server.settings import Settings
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ def serve(
     app: Any = create_app(model, settings, scheduler, cache, log)
     config = uvicorn.Config(
         app,
+        http=Protocol,
         log_config=None,
         log_level="error",
         access_log=False,

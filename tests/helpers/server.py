@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,6 +35,22 @@ class Running:
 
         options = {"api_key": "none", "max_retries": 0, "timeout": 60.0, **options}
         return openai.OpenAI(base_url=f"{self.url}/v1", **options)
+
+    @contextlib.contextmanager
+    def slowed(self, step_s: float = 0.01) -> Iterator[None]:
+        """Every step takes at least so long: the tiny model would be done before a test can interfere."""
+        schedule = self.scheduler._schedule
+        step = schedule.step
+
+        def slow() -> Any:
+            time.sleep(step_s)
+            return step()
+
+        schedule.step = slow  # type: ignore[method-assign]  # the point of it
+        try:
+            yield
+        finally:
+            schedule.step = step  # type: ignore[method-assign]  # as it was
 
 
 @contextlib.contextmanager

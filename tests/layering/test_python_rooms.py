@@ -22,6 +22,7 @@ LAZY = {
     "edgellm._templates": {"jinja2"},
     "edgellm.server.app": {"starlette"},
     "edgellm.server.gate": {"starlette"},
+    "edgellm.server.protocol": {"uvicorn"},
     "edgellm.server.running": {"uvicorn"},
 }
 PURE = [p for p in PACKAGE + SIM if p.parts[-2] in {"cost", "strategy"} or p == ROOT / "sim" / "metrics.py"]

@@ -86,7 +86,7 @@ def test_cors_lets_named_pages_in(model: edgellm.Model) -> None:
 
 
 def test_requests_of_one_client_are_limited(model: edgellm.Model) -> None:
-    with running(model, Settings(name="tiny", max_per_client=1)) as server:
+    with running(model, Settings(name="tiny", max_per_client=1)) as server, server.slowed():
         connection = HTTPConnection("127.0.0.1", server.port, timeout=30)
         body = json.dumps({"prompt": "the", "max_tokens": 250, "stream": True})
         connection.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
@@ -98,7 +98,7 @@ def test_requests_of_one_client_are_limited(model: edgellm.Model) -> None:
 
 
 def test_a_request_that_takes_too_long_is_ended(model: edgellm.Model) -> None:
-    with running(model, Settings(name="tiny", timeout_s=1e-3)) as server:
+    with running(model, Settings(name="tiny", timeout_s=0.05)) as server, server.slowed():
         body = {"prompt": "the", "max_tokens": 250}
         status, text = ask(server, "/v1/completions", json.dumps(body))
         assert (status, json.loads(text)["error"]["code"]) == (504, "timeout")

@@ -228,6 +228,26 @@ def test_what_is_no_http_ends_the_connection(server: Running, raw: bytes) -> Non
     assert works(server)
 
 
+def test_a_client_that_says_nothing_is_sent_away(
+    model: edgellm.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgellm.server import protocol
+
+    monkeypatch.setattr(protocol, "HEADER_S", 0.1)
+    with running(model) as server:
+        for said in (b"", b"GET /health HTTP/1.1\r\nHost: loc"):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=30) as own:
+                own.sendall(said)
+                assert own.recv(100) == b""
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as own:
+            for _ in range(2):  # the second request has the same patience
+                own.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert own.recv(4096).startswith(b"HTTP/1.1 200")
+            own.sendall(b"GET /health")
+            while own.recv(4096):
+                pass
+
+
 def idle(server: Running, within_s: float = 30.0) -> bool:
     """Whether nothing is being written any more, soon."""
     end = time.monotonic() + within_s
@@ -241,7 +261,7 @@ def idle(server: Running, within_s: float = 30.0) -> bool:
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_hangs_up_frees_its_session(model: edgellm.Model, stream: bool) -> None:
-    with running(model, max_sessions=4) as server:
+    with running(model, max_sessions=4) as server, server.slowed():
         body = json.dumps({"prompt": "the", "max_tokens": 250, "stream": stream, "n": 2}).encode()
         with socket.create_connection(("127.0.0.1", server.port), timeout=30) as own:
             head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
