@@ -5,7 +5,7 @@ from typing import Any
 
 from tests.helpers.families import FAMILIES, LLAMA3, Case
 
-HEAD_DIMS = (8, 16, 24, 32, 40, 64, 96, 128)
+HEAD_DIMS = (4, 8, 10, 12, 16, 20, 24, 32, 40, 64, 96, 100, 128)
 
 
 def _rope(draw: random.Random, family: str, head_dim: int, context: int) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def draw_case(draw: random.Random, family: str) -> Case:
         return Case(
             family,
             {
-                "vocab_size": vocab, "n_embd": heads * draw.choice((8, 16, 24, 64)), "n_layer": layers,
+                "vocab_size": vocab, "n_embd": heads * draw.choice((7, 8, 12, 16, 24, 64)), "n_layer": layers,
                 "n_head": heads, "n_positions": 320, "layer_norm_epsilon": eps, "tie_word_embeddings": tied,
             },
             tokens,
@@ -75,7 +75,7 @@ def _mistral(draw: random.Random, config: dict[str, Any]) -> None:
 
 def _qwen2(draw: random.Random, config: dict[str, Any]) -> None:
     del config["head_dim"]  # it has no such setting
-    config["hidden_size"] = config["num_attention_heads"] * (dim := draw.choice((8, 16, 24, 64)))
+    config["hidden_size"] = config["num_attention_heads"] * (dim := draw.choice((8, 12, 16, 20, 24, 64)))
     if dim < 16:
         config["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e6}
 
@@ -94,7 +94,7 @@ def _gemma3(draw: random.Random, config: dict[str, Any]) -> None:
 
 def _phi3(draw: random.Random, config: dict[str, Any]) -> None:
     del config["head_dim"]  # nor this one
-    dim = draw.choice((16, 32, 64))
+    dim = draw.choice((12, 16, 32, 40, 64))
     partial = draw.choice([1.0, 1.0, 0.75, 0.5])
     config["hidden_size"] = config["num_attention_heads"] * dim
     rope: dict[str, Any] = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": partial}

@@ -32,7 +32,7 @@ typedef struct el_edge_section_entry {
 
 typedef struct el_edge_config_entry {
     char architecture[16];
-    uint32_t layers, width, heads, kv_heads, head_dim, ffn, vocab, context;
+    uint32_t layers, width, heads, kv_heads, head_values, ffn, vocab, context;
     uint32_t rope_dims, rope_original, window, window_pattern, tied;
     float rope_base, rope_local_base, rope_scale, rope_magnitude, norm_eps, attention_scale, embed_scale;
     uint64_t fingerprint;

@@ -80,22 +80,23 @@ static el_status read_attention(el_config *c, const el_family *f, const el_gguf 
         return el_fail(err, EL_ERR_FORMAT, "%u heads are no multiple of %u key-value heads", c->heads,
                        c->kv_heads);
     }
-    c->head_dim = c->width / c->heads;
-    st = el_key_u32_or(g, arch, "attention.key_length", 1, EL_MAX_EXTENT, &c->head_dim, err);
+    c->head_values = c->width / c->heads;
+    st = el_key_u32_or(g, arch, "attention.key_length", 1, EL_MAX_EXTENT, &c->head_values, err);
     if (st != EL_OK) return st;
-    uint32_t value_length = c->head_dim;
+    uint32_t value_length = c->head_values;
     st = el_key_u32_or(g, arch, "attention.value_length", 1, EL_MAX_EXTENT, &value_length, err);
     if (st != EL_OK) return st;
-    if (value_length != c->head_dim) {
+    if (value_length != c->head_values) {
         return el_fail(err, EL_ERR_UNSUPPORTED, "keys of %u and values of %u per head are not supported",
-                       c->head_dim, value_length);
+                       c->head_values, value_length);
     }
-    if (c->head_dim == 0 || c->head_dim % 8 != 0 || c->head_dim > EL_MAX_HEAD_DIM) {
-        return el_fail(err, EL_ERR_UNSUPPORTED, "head size %u is not supported (a multiple of 8 up to 256)",
-                       c->head_dim);
+    if (c->head_values == 0 || c->head_values > EL_MAX_HEAD_DIM) {
+        return el_fail(err, EL_ERR_UNSUPPORTED, "head size %u is not supported (1 to %d)", c->head_values,
+                       EL_MAX_HEAD_DIM);
     }
+    c->head_dim = el_head_dim(c->head_values);
     const bool by_width = f->width_scale_layers == c->layers && c->width >= c->heads;
-    c->attention_scale = 1.0f / sqrtf((float)(by_width ? c->width / c->heads : c->head_dim));
+    c->attention_scale = 1.0f / sqrtf((float)(by_width ? c->width / c->heads : c->head_values));
     return el_key_f32_or(g, arch, "attention.scale", &c->attention_scale, err);
 }
 

@@ -34,7 +34,7 @@ static bool rope_fits(const el_edge_config_entry *c, const el_family *f)
 {
     const bool dims = f->positions
                           ? c->rope_dims == 0
-                          : c->rope_dims >= 2 && c->rope_dims <= c->head_dim && c->rope_dims % 2 == 0;
+                          : c->rope_dims >= 2 && c->rope_dims <= c->head_values && c->rope_dims % 2 == 0;
     const bool windows = c->window > 0 ? c->window_pattern != 1 && c->window_pattern <= EL_MAX_LAYERS
                                        : c->window_pattern == 0 && c->rope_local_base == 0.0f;
     const bool local = c->rope_local_base == 0.0f || (positive(c->rope_local_base) && c->rope_original == 0);
@@ -52,8 +52,8 @@ static el_status check_config(const el_edge_config_entry *c, el_error *err)
                          c->vocab >= 1 && c->vocab <= EL_MAX_VOCAB && c->context >= 1 &&
                          c->context <= EL_MAX_CONTEXT && c->tied <= 1;
     const bool heads = c->heads >= 1 && c->heads <= EL_MAX_HEADS && c->kv_heads >= 1 &&
-                       c->kv_heads <= c->heads && c->heads % c->kv_heads == 0 && c->head_dim >= 8 &&
-                       c->head_dim <= EL_MAX_HEAD_DIM && c->head_dim % 8 == 0;
+                       c->kv_heads <= c->heads && c->heads % c->kv_heads == 0 && c->head_values >= 1 &&
+                       c->head_values <= EL_MAX_HEAD_DIM;
     const bool numbers = positive(c->norm_eps) && positive(c->attention_scale) && positive(c->embed_scale);
     if (!extents || !heads || !numbers || !rope_fits(c, f))
         return el_fail(err, EL_ERR_FORMAT, "the image's config contradicts itself");
@@ -76,7 +76,8 @@ static el_status read_config(el_edge *e, el_error *err)
         .width = c->width,
         .heads = c->heads,
         .kv_heads = c->kv_heads,
-        .head_dim = c->head_dim,
+        .head_values = c->head_values,
+        .head_dim = el_head_dim(c->head_values),
         .ffn = c->ffn,
         .vocab = c->vocab,
         .context = c->context,

@@ -130,7 +130,7 @@ static void write_config(el_edge_writer *w)
         .width = c->width,
         .heads = c->heads,
         .kv_heads = c->kv_heads,
-        .head_dim = c->head_dim,
+        .head_values = c->head_values,
         .ffn = c->ffn,
         .vocab = c->vocab,
         .context = c->context,

@@ -145,11 +145,11 @@ static void normalise_heads(const el_lane *at, float *x, size_t width, const flo
                             size_t last)
 {
     const el_model *m = at->step->m;
-    const size_t d = m->config.head_dim;
+    const size_t d = m->config.head_dim, values = m->config.head_values;
     for (size_t r = 0; r < at->step->rows && norm != NULL; r++) {
         for (size_t i = first; i < last; i += d) {
             float *head = x + r * width + i;
-            m->kernels.rms_norm(d, head, norm, m->config.norm_eps, head);
+            m->kernels.rms_norm(values, head, norm, m->config.norm_eps, head);
         }
     }
 }

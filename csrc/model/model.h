@@ -46,7 +46,7 @@ typedef struct el_norm {
 
 typedef struct el_layer {
     el_norm attn_norm, ffn_norm;
-    float *q_norm, *k_norm;        ///< (head_dim,) of the family's head norms; else NULL
+    float *q_norm, *k_norm;        ///< (head_values,) of the family's head norms; else NULL
     float *attn_post, *ffn_post;   ///< (width,) of its post norms; else NULL
     el_matrix q, k, v, o, gate, up,
         down;  ///< without a gate, `gate` is what the file calls up, and `up` empty
@@ -131,6 +131,9 @@ el_status el_weights_load(el_model *model, const el_gguf *gguf, const el_source 
 uint64_t el_fingerprint_tile(size_t tile, const uint8_t *packed, size_t tile_bytes);
 uint64_t el_fingerprint(const el_config *config, uint64_t sum);
 
+/// Values of a head with zeros up to what kernels take.
+static inline uint32_t el_head_dim(uint32_t values) { return (values + 7) / 8 * 8; }
+
 /// One tensor of a model: what it is called, how large it must be, and where it goes.
 /// Exactly one of matrix and vector is set.
 typedef struct el_part {
@@ -143,9 +146,10 @@ typedef struct el_part {
     const char *fused;  ///< tensor that holds it where a GGUF has none of its name, or always if it is that
     size_t first;  ///< its first row there (value of a vector)
     size_t fused_n;  ///< rows there
-    size_t
-        head;  ///< rows of a head whose rotated halves become neighbours when packed; 0: rows stay in order
-    size_t rotated;  ///< leading rows of a head that are rotated
+    size_t head;  ///< rows of a head (columns where `across`) when packed; 0: all stay as they are
+    size_t values;  ///< of them, those that a file has; the others are zero
+    size_t rotated;  ///< leading rows of a head of which a file has two halves, which become neighbours
+    bool across;  ///< heads are made of columns
 } el_part;
 
 /// Call `visit` for every tensor of the model in execution order; stops at the first failure. Visits also
@@ -160,7 +164,8 @@ bool el_part_known(const el_config *config, el_view name);
 typedef struct el_found {
     const el_gguf_tensor *tensor;  ///< NULL if the file has none
     size_t first;  ///< row (value of a vector) where the part begins
-    size_t row_bytes;  ///< of a matrix; of a whole vector
+    size_t row_bytes;  ///< of a matrix, with the zeros between heads; of a whole vector in the file
+    size_t read_bytes;  ///< of a row of a matrix in the file
 } el_found;
 
 /// Find a part and check its shape and type. EL_ERR_FORMAT names a tensor that is missing and must not be.

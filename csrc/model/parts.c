@@ -51,13 +51,15 @@ static void visit_qkv(el_visitor *v, const el_config *c, const el_family *f, el_
 {
     static const char *const names[3][2] = {
         {"attn_q.weight", "attn_q.bias"}, {"attn_k.weight", "attn_k.bias"}, {"attn_v.weight", "attn_v.bias"}};
-    const size_t q = (size_t)c->heads * c->head_dim, kv = (size_t)c->kv_heads * c->head_dim;
-    const size_t rows[] = {q, kv, kv}, first[] = {0, q, q + kv};
+    const size_t d = c->head_dim, values = c->head_values, all = c->heads + 2 * (size_t)c->kv_heads;
+    const size_t rows[] = {c->heads * d, c->kv_heads * d, c->kv_heads * d};
+    const size_t first[] = {0, c->heads * values, (c->heads + (size_t)c->kv_heads) * values};
     el_matrix *const matrices[] = {&l->q, &l->k, &l->v};
 
     for (size_t i = 0; i < 3; i++) {
-        el_part part = {.fused_n = q + 2 * kv, .first = first[i], .rotated = c->rope_dims};
-        part.head = f->halves && i < 2 ? c->head_dim : 0;
+        el_part part = {.fused_n = all * values, .first = first[i], .values = values};
+        part.rotated = f->halves && i < 2 ? c->rope_dims : 0;
+        part.head = part.rotated > 0 || values < d ? d : 0;
         part.n = rows[i];
         part.k = c->width;
         part.matrix = matrices[i];
@@ -73,8 +75,9 @@ static void visit_qkv(el_visitor *v, const el_config *c, const el_family *f, el_
         visit_part(v, names[i][1], part);
     }
     const el_need need = f->head_norm ? EL_ALWAYS : EL_NEVER;
-    const size_t head = f->halves ? c->head_dim : 0;
-    el_part part = {.n = 1, .k = c->head_dim, .need = need, .head = head, .rotated = c->rope_dims};
+    el_part part = {.n = 1, .k = values, .need = need, .values = values};
+    part.rotated = f->halves ? c->rope_dims : 0;
+    part.head = f->halves ? values : 0;
     part.vector = &l->q_norm;
     visit_part(v, "attn_q_norm.weight", part);
     part.vector = &l->k_norm;
@@ -105,12 +108,15 @@ static void visit_layer(el_visitor *v, const el_config *c, const el_family *f, e
 {
     static const char *const attn[] = {"attn_norm.weight", "attn_norm.bias"};
     static const char *const ffn[] = {"ffn_norm.weight", "ffn_norm.bias"};
-    const size_t q = (size_t)c->heads * c->head_dim;
     const el_need post = f->post_norm ? EL_ALWAYS : EL_NEVER;
 
     visit_norm(v, attn, c->width, &l->attn_norm, f);
     visit_qkv(v, c, f, l);
-    visit_matrix(v, "attn_output.weight", c->width, q, &l->o);
+    el_part out = {.n = c->width, .k = (size_t)c->heads * c->head_dim, .matrix = &l->o, .need = EL_ALWAYS};
+    out.head = c->head_values < c->head_dim ? c->head_dim : 0;
+    out.values = c->head_values;
+    out.across = true;
+    visit_part(v, "attn_output.weight", out);
     visit_vector(v, "attn_output.bias", c->width, &l->o.bias, f->out_bias);
     visit_vector(v, "post_attention_norm.weight", c->width, &l->attn_post, post);
     visit_norm(v, ffn, c->width, &l->ffn_norm, f);
@@ -191,10 +197,21 @@ static el_status check_type(const el_gguf_tensor *t, const el_part *part, el_err
     if (part->matrix != NULL && el_pack_layout(t->type) < 0)
         return el_fail(err, EL_ERR_UNSUPPORTED, "%s is of type %s, which matrices do not support", part->name,
                        type);
-    if (part->vector != NULL && t->type != EL_TYPE_F32 && t->type != EL_TYPE_F16 && t->type != EL_TYPE_BF16)
+    const bool floats = t->type == EL_TYPE_F32 || t->type == EL_TYPE_F16 || t->type == EL_TYPE_BF16;
+    if (part->across && part->head > 0 && !floats)
+        return el_fail(err, EL_ERR_UNSUPPORTED,
+                       "%s is of type %s: with heads of %zu it must be f32, f16 or bf16", part->name, type,
+                       part->values);
+    if (part->vector != NULL && !floats)
         return el_fail(err, EL_ERR_UNSUPPORTED, "%s is of type %s; a vector is f32, f16 or bf16", part->name,
                        type);
     return EL_OK;
+}
+
+/// How many of `count` packed rows or columns of a part a file has.
+static size_t in_file(const el_part *part, size_t count)
+{
+    return part->head == 0 ? count : count / part->head * part->values;
 }
 
 el_status el_part_find(el_found *out, const el_gguf *gguf, const el_part *part, el_error *err)
@@ -206,9 +223,10 @@ el_status el_part_find(el_found *out, const el_gguf *gguf, const el_part *part, 
     if (t == NULL && part->need == EL_MAYBE) return EL_OK;
     if (t == NULL) return el_fail(err, EL_ERR_FORMAT, "tensor %s is missing", part->name);
 
-    const bool matrix = part->matrix != NULL;
-    const size_t n = matrix ? (fused ? part->fused_n : part->n) : 1;
-    const size_t k = matrix || !fused ? part->k : part->fused_n;
+    const bool matrix = part->matrix != NULL, columns = part->across || !matrix;
+    const size_t rows = fused ? part->fused_n : columns ? part->n : in_file(part, part->n);
+    const size_t n = matrix ? rows : 1;
+    const size_t k = !columns ? part->k : fused ? part->fused_n : in_file(part, part->k);
     if (t->shape[0] != k || t->shape[1] != n || t->shape[2] != 1 || t->shape[3] != 1) {
         return el_fail(err, EL_ERR_FORMAT, "%s has shape (%llu, %llu), expected (%zu, %zu)",
                        fused ? part->fused : part->name, (unsigned long long)t->shape[0],
@@ -216,16 +234,19 @@ el_status el_part_find(el_found *out, const el_gguf *gguf, const el_part *part, 
     }
     out->tensor = t;
     out->first = fused ? part->first : 0;
-    out->row_bytes = (size_t)(matrix ? t->bytes / n : t->bytes / k * part->k);
+    out->read_bytes = (size_t)(matrix ? t->bytes / n : t->bytes / k * in_file(part, part->k));
+    out->row_bytes = matrix && k != part->k ? out->read_bytes / k * part->k : out->read_bytes;
     return check_type(t, part, err);
 }
 
-/// Row of the part in the file that becomes row i: the halves of a head's rotated rows become neighbours.
+/// Row of the part in the file that becomes row i, SIZE_MAX for a row of zeros: heads are filled up, and
+/// the halves of a head's rotated rows become neighbours.
 static size_t source_row(const el_part *part, size_t i)
 {
     if (part->head == 0) return i;
-    const size_t in = i % part->head;
-    return in >= part->rotated ? i : i - in + in % 2 * (part->rotated / 2) + in / 2;
+    const size_t in = i % part->head, first = i / part->head * part->values;
+    if (in >= part->values) return SIZE_MAX;
+    return first + (in >= part->rotated ? in : in % 2 * (part->rotated / 2) + in / 2);
 }
 
 static bool read_exactly(const el_source *source, uint64_t offset, void *dst, size_t bytes)
@@ -233,14 +254,32 @@ static bool read_exactly(const el_source *source, uint64_t offset, void *dst, si
     return source->read(source->context, offset, dst, bytes) == bytes;
 }
 
+/// Put zeros between the heads of a row of floats that stands at the end of its place.
+static void spread(const el_found *found, const el_part *part, uint8_t *row)
+{
+    const size_t size = found->row_bytes / part->k, to = part->head * size, from = part->values * size;
+    const uint8_t *read = row + found->row_bytes - found->read_bytes;
+    for (size_t h = 0; h < part->k / part->head; h++) {  // what a head overwrites was read before it
+        memmove(row + h * to, read + h * from, from);
+        memset(row + h * to + from, 0, to - from);
+    }
+}
+
 bool el_part_read_rows(const el_found *found, const el_part *part, const el_source *source, size_t row,
                        size_t n, uint8_t *rows)
 {
-    const uint64_t begin = found->tensor->offset + (uint64_t)found->first * found->row_bytes;
-    const size_t step = part->head == 0 ? n : 1;
+    const uint64_t begin = found->tensor->offset + (uint64_t)found->first * found->read_bytes;
+    const size_t step = part->head == 0 ? n : 1, skip = found->row_bytes - found->read_bytes;
     for (size_t i = 0; i < n; i += step) {
-        const uint64_t at = begin + (uint64_t)source_row(part, row + i) * found->row_bytes;
-        if (!read_exactly(source, at, rows + i * found->row_bytes, step * found->row_bytes)) return false;
+        const size_t from = part->across ? row + i : source_row(part, row + i);
+        uint8_t *to = rows + i * found->row_bytes;
+        if (from == SIZE_MAX) {
+            memset(to, 0, found->row_bytes);
+            continue;
+        }
+        const uint64_t at = begin + (uint64_t)from * found->read_bytes;
+        if (!read_exactly(source, at, to + skip, step * found->read_bytes)) return false;
+        if (skip > 0) spread(found, part, to);
     }
     return true;
 }
@@ -248,11 +287,13 @@ bool el_part_read_rows(const el_found *found, const el_part *part, const el_sour
 bool el_part_read_vector(const el_found *found, const el_part *part, const el_source *source,
                          uint8_t *staging, float *values)
 {
-    const size_t size = found->row_bytes / part->k;
+    const size_t size = found->row_bytes / in_file(part, part->k);
     const uint64_t at = found->tensor->offset + (uint64_t)found->first * size;
     if (!read_exactly(source, at, staging, found->row_bytes)) return false;
     for (size_t i = 0; i < part->k; i++) {
-        el_dequantize(found->tensor->type, staging + source_row(part, i) * size, 1, values + i);
+        const size_t from = source_row(part, i);
+        values[i] = 0.0f;
+        if (from != SIZE_MAX) el_dequantize(found->tensor->type, staging + from * size, 1, values + i);
     }
     return true;
 }

@@ -87,8 +87,8 @@ el_status el_rope_config(el_config *c, const el_family *family, const el_gguf *g
     c->rope_base = 10000.0f;
     if (family->positions) return EL_OK;
 
-    c->rope_dims = c->head_dim;
-    el_status st = el_key_u32_or(g, arch, "rope.dimension_count", 2, c->head_dim, &c->rope_dims, err);
+    c->rope_dims = c->head_values;
+    el_status st = el_key_u32_or(g, arch, "rope.dimension_count", 2, c->head_values, &c->rope_dims, err);
     if (st == EL_OK) st = el_key_f32_or(g, arch, "rope.freq_base", &c->rope_base, err);
     if (st != EL_OK) return st;
     if (c->rope_dims % 2 != 0) return el_fail(err, EL_ERR_FORMAT, "%s.rope.dimension_count is odd", arch);

@@ -58,7 +58,7 @@ uint64_t el_fingerprint(const el_config *c, uint64_t sum)
                         c->width,
                         c->heads,
                         c->kv_heads,
-                        c->head_dim,
+                        c->head_values,
                         c->ffn,
                         c->vocab,
                         EL_NUMERICS,

@@ -288,12 +288,12 @@ static PyObject *model_get_config(PyObject *op, void *Py_UNUSED(closure))
         const char *name;
         uint32_t value;
     } extents[] = {
-        {"layers", c->layers},       {"width", c->width},
-        {"heads", c->heads},         {"kv_heads", c->kv_heads},
-        {"head_dim", c->head_dim},   {"ffn", c->ffn},
-        {"vocab", c->vocab},         {"context", c->context},
-        {"rope_dims", c->rope_dims}, {"rope_original", c->rope_original},
-        {"window", c->window},       {"window_pattern", c->window_pattern},
+        {"layers", c->layers},        {"width", c->width},
+        {"heads", c->heads},          {"kv_heads", c->kv_heads},
+        {"head_dim", c->head_values}, {"ffn", c->ffn},
+        {"vocab", c->vocab},          {"context", c->context},
+        {"rope_dims", c->rope_dims},  {"rope_original", c->rope_original},
+        {"window", c->window},        {"window_pattern", c->window_pattern},
     };
     const struct {
         const char *name;

@@ -252,6 +252,7 @@ CASES: dict[str, Case] = {
     "llama, yarn": Case("llama", _decoder(2, 64, 2, 1, 80, context=256, rope=YARN), 256),
     "llama, attention biases": Case("llama", _decoder(2, 64, 4, 2, 96, attention_bias=True), 40),
     "llama, all biases": Case("llama", _decoder(2, 48, 2, 2, 56, attention_bias=True, mlp_bias=True), 33),
+    "llama, heads of 12 with biases": Case("llama", _decoder(2, 48, 4, 2, 56, attention_bias=True), 70),
     "llama, one token": Case("llama", _decoder(2, 40, 5, 1, 60), 1),
     "smollm": Case("llama", _decoder(3, 144, 9, 3, 384, theta=100000.0, context=2048), 150),
     "mistral, window": Case("mistral", _decoder(3, 64, 4, 2, 96, tied=False, sliding_window=40), 150, "spm"),
@@ -281,6 +282,7 @@ CASES: dict[str, Case] = {
     "qwen2, linear positions": Case(
         "qwen2", _decoder(1, 64, 4, 2, 48, rope={"rope_type": "linear", "factor": 2.5}), 120
     ),
+    "qwen2, heads of 10": Case("qwen2", _decoder(2, 40, 4, 2, 64, theta=1e6), 80),
     "qwen2, one token": Case("qwen2", _decoder(2, 64, 4, 2, 48), 1),
     # Qwen3: norms of queries and keys
     "qwen3, heads of their own size": Case(
@@ -289,6 +291,7 @@ CASES: dict[str, Case] = {
     "qwen3, separate head": Case("qwen3", _decoder(2, 40, 5, 5, 64, head_dim=24, tied=False, vocab=283), 66),
     "qwen3, biases": Case("qwen3", _decoder(1, 64, 2, 1, 64, head_dim=64, attention_bias=True, eps=1e-3), 31),
     "qwen3, heads of 128": Case("qwen3", _decoder(2, 90, 3, 1, 70, head_dim=128), 80),
+    "qwen3, heads of 20": Case("qwen3", _decoder(2, 60, 6, 3, 64, head_dim=20, eps=1e-3), 75),
     "qwen3, yarn": Case("qwen3", _decoder(2, 64, 4, 4, 64, head_dim=16, context=256, rope=YARN), 256),
     # Gemma 3
     "gemma3, window": Case("gemma3", _gemma3(7, 64, 4, 1, 96, head_dim=32, window=16), 100, "spm"),
@@ -305,11 +308,13 @@ CASES: dict[str, Case] = {
     "gemma3, 62 layers": Case(
         "gemma3", _gemma3(62, 32, 2, 1, 40, head_dim=24, window=20, scalar=16, factor=8.0), 50, "spm"
     ),
+    "gemma3, heads of 4": Case("gemma3", _gemma3(7, 32, 4, 1, 48, head_dim=4, window=100), 90, "spm"),
     "gemma3, one token": Case("gemma3", _gemma3(6, 64, 2, 1, 48, head_dim=32, window=8), 1, "spm"),
     # Phi-3: fused projections
     "phi3, plain": Case("phi3", _phi3(2, 96, 3, 3, 80, eps=1e-3), 70, "spm"),
     "phi3, grouped, window": Case("phi3", _phi3(3, 64, 4, 2, 72, window=47), 130, "spm"),
     "phi3, part of a head rotated": Case("phi3", _phi3(2, 128, 4, 2, 100, partial=0.75, tied=True), 90),
+    "phi3, heads of 36": Case("phi3", _phi3(2, 108, 3, 1, 72, partial=0.5), 100, "spm"),
     "phi3, long factors not yet in use": Case(
         "phi3", _phi3(2, 64, 2, 1, 80, long=True, original=256, context=1024), 256, "spm"
     ),
@@ -324,6 +329,7 @@ CASES: dict[str, Case] = {
     "gpt2, separate head": Case("gpt2", _gpt2(3, 72, 3, tied=False, vocab=287, eps=1e-3), 64),
     "gpt2, one layer": Case("gpt2", _gpt2(1, 40, 5, context=64), 64),
     "gpt2, wide heads": Case("gpt2", _gpt2(2, 112, 1), 300),
+    "gpt2, heads of 7": Case("gpt2", _gpt2(2, 21, 3), 90),
     "gpt2, one token": Case("gpt2", _gpt2(2, 48, 2), 1),
 }
 

@@ -1,5 +1,6 @@
 """What the engine has no forward pass for is refused by name, before anything is computed."""
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -84,3 +85,13 @@ def test_a_tensor_of_another_shape_is_named(
         )
         path = family_gguf.write(tmp_path / "model.gguf", case)
         assert bent in load_error(path), bent
+
+
+def test_quantized_heads_that_cannot_be_filled_up_are_refused_by_name(tmp_path: Path) -> None:
+    """The blocks of a row of attn_output would have to be cut."""
+    case = dataclasses.replace(
+        CASES["llama, one token"],
+        config={**CASES["llama, one token"].config, "hidden_size": 96, "num_attention_heads": 8},
+    )
+    path = family_gguf.write(tmp_path / "model.gguf", case, quants=("q8_0",))
+    assert re.search(r"attn_output.weight is of type q8_0: with heads of 12 ", load_error(path))

@@ -35,6 +35,10 @@ CASES = {
     "phi3": (of("phi3, part of a head rotated"), "q5_1"),
     "phi3, long": (of("phi3, long factors of a part of a head"), "f16"),
     "gpt2": (of("gpt2, tied"), "q4_1"),
+    "llama, heads of 12": (of("llama, heads of 12 with biases"), "f16"),
+    "qwen3, heads of 20": (of("qwen3, heads of 20"), "f32"),
+    "gemma3, heads of 4": (of("gemma3, heads of 4", sliding_window=256), "f32"),
+    "gpt2, heads of 7": (of("gpt2, heads of 7"), "f32"),
     "gpt2 of floats": (of("gpt2, separate head", n_positions=TOKENS), "f32"),
 }
 # threads, sizes of chunks, cache; every ISA takes all of them, ref only the first and the last

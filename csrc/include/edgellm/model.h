@@ -23,7 +23,8 @@ typedef struct el_config {
     uint32_t width;         ///< of the residual stream
     uint32_t heads;         ///< query heads
     uint32_t kv_heads;      ///< key-value heads; divides `heads`
-    uint32_t head_dim;      ///< a multiple of 8, at most 256
+    uint32_t head_values;   ///< values of a head, at most 256
+    uint32_t head_dim;      ///< the same with zeros up to a multiple of 8: what kernels and caches see
     uint32_t ffn;           ///< width of the feed-forward part
     uint32_t vocab;
     uint32_t context;       ///< positions the model was trained for
