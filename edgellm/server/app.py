@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from edgellm.server.asking import Asked, Desk, Grammars
 from edgellm.server.errors import ApiError, as_api_error, dumps
 from edgellm.server.fields import parse
 from edgellm.server.gate import Gate, Record
+from edgellm.server.page import page
 from edgellm.server.post import Post
 from edgellm.server.settings import Settings
 from edgellm.server.telemetry import Telemetry
@@ -88,16 +88,9 @@ class Application:
 
     async def page(self, request: Request) -> Response:
         """The page that shows tokens as they come."""
-        page = resources.files("edgellm.server").joinpath("page.html")
-        if not page.is_file():
-            return PlainTextResponse(f"edgellm serves {self._settings.name} at /v1\n")
-        return HTMLResponse(
-            page.read_text(encoding="utf-8"),
-            headers={
-                "content-security-policy": "default-src 'self' 'unsafe-inline'; frame-ancestors 'none'",
-                "x-content-type-options": "nosniff",
-            },
-        )
+        text, policy = page()
+        headers = {"content-security-policy": policy, "referrer-policy": "no-referrer"}
+        return HTMLResponse(text, headers={**headers, "x-content-type-options": "nosniff"})
 
     async def health(self, request: Request) -> Response:
         """Whether requests are taken."""
