@@ -254,6 +254,8 @@ class CallReader:
         Text of the answer so far, without calls and white space before them.
     tool_calls : list of dict
         The calls that are complete: ``{"id", "type": "function", "function": {"name", "arguments"}}``.
+    in_call : bool
+        Whether a call has begun that is not complete.
     """
 
     def __init__(self, form: CallForm | None, first: int = 0) -> None:
@@ -262,7 +264,7 @@ class CallReader:
         self._out: list[Delta] = []
         self.content = ""
         self.tool_calls: list[Delta] = []
-        self._reading_calls = False
+        self._reading_calls = self.in_call = False
         self._steps = self._plain() if form is None else self._read(form)
         next(self._steps)
 
@@ -302,13 +304,14 @@ class CallReader:
         while True:
             yield from self._skip(before + form.head)
             name = yield from self._read_until(form.middle)
-            number = len(self.tool_calls)
+            number, self.in_call = len(self.tool_calls), True
             call = {"id": call_id(self._first + number), "type": "function"}
             shown = {"index": number, **call, "function": {"name": name, "arguments": ""}}
             self._out.append({"tool_calls": [shown]})
             arguments = yield from self._read_json(number)
             yield from self._skip(form.tail)
             self.tool_calls.append({**call, "function": {"name": name, "arguments": arguments}})
+            self.in_call = False
             before = form.between or form.end
 
     def _read_text(self, marker: str, leads: bool) -> Generator[None, None, None]:

@@ -204,7 +204,8 @@ async def _aread(model: Model, asked: Asked) -> AsyncGenerator[str, None]:
 
 
 def _answered(done: Completion, reader: CallReader) -> ChatCompletion:
-    reason = "tool_calls" if reader.tool_calls and done.finish_reason == "stop" else done.finish_reason
+    whole = reader.tool_calls and not reader.in_call and done.finish_reason != "cancelled"
+    reason = "tool_calls" if whole else done.finish_reason
     kept = {field.name: getattr(done, field.name) for field in fields(done)}
     kept |= {"text": reader.content, "finish_reason": reason, "tool_calls": reader.tool_calls}
     return ChatCompletion(**kept)

@@ -261,6 +261,11 @@ def test_call_that_was_cut_short_is_no_call():
     reader.push('<tool_call>\n{"name": "a", "arguments": {}}\n</tool_call>\n<tool_call>\n{"name": "b", "argu')
     assert reader.finish() == []
     assert [call["function"]["name"] for call in reader.tool_calls] == ["a"]
+    assert not reader.in_call
+    reader = CallReader(HERMES)
+    reader.push('<tool_call>\n{"name": "b", "arguments": {')
+    reader.finish()
+    assert (reader.in_call, reader.tool_calls) == (True, [])
 
 
 def test_marker_counts_only_in_front_where_the_form_says_so():
