@@ -14,6 +14,7 @@ from edgellm._core import ContextError, EdgellmError, FormatError, GrammarError,
 from edgellm.batch import Batch
 from edgellm.generation import ChatCompletion, Completion, Speculation, Timings, Token, TokenLogprob
 from edgellm.model import Model, load
+from edgellm.prefix_cache import PrefixCache
 from edgellm.session import Session
 from edgellm.shape import ModelConfig, Plan
 
@@ -31,6 +32,7 @@ __all__ = [
     "Model",
     "ModelConfig",
     "Plan",
+    "PrefixCache",
     "Session",
     "Speculation",
     "Timings",

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgellm import _core
-from edgellm.session import Session
+from edgellm.session import Session, append_together
 
 if TYPE_CHECKING:
     from edgellm.model import Model
@@ -111,16 +110,16 @@ class Batch:
         Raises
         ------
         ContextError
-            If the tokens of a member do not fit; every member is then unchanged.
+            If the tokens of a member do not fit; every member is then unchanged (one whose overflow policy
+            is "shift" may have shifted).
         ValueError
             If there is not one entry of `ids` per member, an id is out of range, or the model is closed.
         KeyboardInterrupt
-            On Ctrl-C, between micro-batches; every member is then unchanged.
+            On Ctrl-C, between micro-batches; every member is then as after an interrupted `Session.eval`.
         """
         if logits not in ("last", "all"):
             raise ValueError(f"batch: logits must be 'last' or 'all', got {logits!r}")
-        members = tuple(session._core for session in self._sessions)
         lists = tuple(ids)
         rows = tuple(len(own) if logits == "all" else min(len(own), 1) for own in lists)
-        got = _core.batch_eval(self._core, members, lists, rows)
+        got = append_together(self._core, self._sessions, lists, rows)
         return got if logits == "all" else [None if own is None else own[0] for own in got]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 from types import TracebackType
 from typing import Any
 
 from edgellm import _core, cpu
 from edgellm.generation.conversation import Conversing
 from edgellm.generation.writing import Writing
-from edgellm.session import Session
+from edgellm.session import KV_TYPES, Overflow, Session
 from edgellm.shape import ModelConfig, Plan
 
-KV_TYPES = {"f16": 0, "f32": 1}  # numbers of el_kv_type
 MICRO_BATCH = 128  # tokens evaluated together: enough to amortise unpacking, small enough for Ctrl-C
 DEFAULT_CONTEXT = 2048
 
@@ -42,6 +42,8 @@ class Model(Writing, Conversing):
         self.config = ModelConfig(**core.config)
         self.tokenizer = core.tokenizer
         self._default_kv = "f32" if set(core.info["types"]) == {"f32"} else "f16"
+        self._memory = threading.RLock()  # over what is alive; a collected cache may enter it again
+        self._cache_bytes = 0  # what prefix caches may take
 
     @property
     def isa(self) -> str:
@@ -95,8 +97,9 @@ class Model(Writing, Conversing):
         ----------
         context : int, optional
             Positions of the session; 2048, or what the model was trained for if that is less.
-        kv : {"f16", "f32"}, optional
-            What keys and values are rounded to; `default_kv` if not given.
+        kv : {"f16", "f32", "q8_0"}, optional
+            What keys and values are rounded to; `default_kv` if not given. "q8_0" takes little more than half
+            of "f16" (docs/numerics.md has the error).
 
         Raises
         ------
@@ -108,32 +111,47 @@ class Model(Writing, Conversing):
         sizes = {f"{name}_bytes": size for name, size in parts.items()}
         return Plan(**sizes, tokenizer_bytes=own, program_bytes=_program_bytes())
 
-    def session(self, context: int | None = None, kv: str | None = None) -> Session:
+    def session(
+        self,
+        context: int | None = None,
+        kv: str | None = None,
+        overflow: Overflow = "error",
+        keep: int = 0,
+    ) -> Session:
         """Start a conversation with an empty cache.
 
         Parameters
         ----------
         context, kv
             As `plan`.
+        overflow : {"error", "shift"}
+            When the context is full: an error, or the older half of the tokens is dropped and the rest
+            evaluated again. That is outside the arithmetic contract: what follows depends on when.
+        keep : int
+            Tokens at the beginning that a shift leaves alone, such as a system prompt.
 
         Raises
         ------
         ValueError
-            As `plan`, or if the model is closed.
+            As `plan`, if `overflow` or `keep` is out of range, or if the model is closed.
         MemoryError
-            If model and session together pass the `max_bytes` of `load`, or memory is refused.
+            If the model, all its sessions that are alive, its prefix caches and this session together pass
+            the `max_bytes` of `load`, or memory is refused.
         """
-        plan = self.plan(context, kv)
-        if self.max_bytes is not None and plan.total_bytes > self.max_bytes:
-            raise MemoryError(
-                f"session: {plan.total_bytes} bytes are needed (model {plan.model_bytes} + cache "
-                f"{plan.kv_bytes} + session {plan.session_bytes}), max_bytes is {self.max_bytes}"
-            )
         size = self._default_context() if context is None else context
-        return Session(self._core, size, self._kv_number(kv))
+        return Session(self, self._open(size, self._kv_number(kv), "session"), overflow, keep)
 
     def session_from_bytes(self, state: bytes, context: int | None = None, kv: str | None = None) -> Session:
-        """A session as `Session.to_bytes` saved it; `kv` as it was then.
+        """A session as `Session.to_bytes` saved it.
+
+        Parameters
+        ----------
+        state : bytes
+            Any bytes: what is not the state of a session of this model is refused.
+        context : int, optional
+            Positions of the session; as `plan`, and at least what was saved.
+        kv : str, optional
+            The type that the cache is expected to have.
 
         Raises
         ------
@@ -143,10 +161,52 @@ class Model(Writing, Conversing):
             If the bytes are damaged or belong to another model.
         ContextError
             If the saved tokens do not fit in `context`.
+        MemoryError
+            As `session`.
         """
-        session = self.session(context, kv)
-        session._core.load_bytes(state)
-        return session
+        number, position = _core.state_facts(state)
+        if position > self.config.context:
+            raise _core.FormatError(
+                f"session_from_bytes: {position} tokens, the model's context is {self.config.context}"
+            )
+        if context is None:
+            context = max(self._default_context(), position)
+        core = self._open(context, number if kv is None else self._kv_number(kv), "session_from_bytes")
+        core.load_bytes(state)
+        return Session(self, core)
+
+    @property
+    def live_bytes(self) -> int:
+        """Memory of the sessions that are alive, and what the prefix caches may take."""
+        return self._core.live_bytes + self._cache_bytes
+
+    def _admit(self, needed: int, parts: str, where: str) -> None:
+        """Refuse what would pass `max_bytes` together with all that is alive; `_memory` is held."""
+        if self.max_bytes is None:
+            return
+        model, sessions, caches = self.plan(1).model_bytes, self._core.live_bytes, self._cache_bytes
+        total = model + sessions + caches + needed
+        if total > self.max_bytes:
+            raise MemoryError(
+                f"{where}: {total} bytes are needed (model {model} + sessions alive {sessions} + prefix "
+                f"caches {caches} + {parts}), max_bytes is {self.max_bytes}"
+            )
+
+    def _open(self, context: int, kv: int, where: str) -> _core.Session:
+        """An empty session, if it fits."""
+        parts = self._core.plan(context, kv)
+        with self._memory:
+            self._admit(
+                parts["kv"] + parts["session"], f"cache {parts['kv']} + session {parts['session']}", where
+            )
+            return _core.Session(self._core, context, kv)
+
+    def _reserve(self, nbytes: int) -> None:
+        """Set memory aside for a prefix cache, or give it back where `nbytes` is negative."""
+        with self._memory:
+            if nbytes > 0:
+                self._admit(nbytes, f"prefix cache {nbytes}", "prefix cache")
+            self._cache_bytes += nbytes
 
     def _kv_number(self, kv: str | None) -> int:
         try:

@@ -63,8 +63,6 @@ static el_status read_window(el_config *c, const el_family *f, const el_gguf *g,
         st = el_key_u32_or(g, f->name, pattern, 0, EL_MAX_LAYERS, &c->window_pattern, err);
     if (st != EL_OK) return st;
     if (c->window_pattern == 1) c->window = c->window_pattern = 0;  // every layer sees all
-    // Within its window a model is a plain one.
-    if (c->window > 0 && c->window < c->context) c->context = c->window;
     return EL_OK;
 }
 

@@ -163,7 +163,7 @@ static void multiply_qkv(const el_lane *at, size_t layer, const el_input *x)
     const el_matrix *w[] = {&l->q, &l->k, &l->v};
     const float *norm[] = {l->q_norm, l->k_norm};
     float *y[] = {m->scratch.q, m->scratch.k, m->scratch.v};
-    const size_t unit = m->head_tiles;
+    const size_t unit = at->step->unit;
     size_t units[3], begin, end, base = 0;
     for (size_t i = 0; i < 3; i++) units[i] = (tiles_of(w[i]) + unit - 1) / unit;
     share(at, units[0] + units[1] + units[2], 1, &begin, &end);
@@ -316,8 +316,8 @@ static void run_step(void *arg, size_t thread, size_t threads)
 {
     const el_step *step = arg;
     const el_model *m = step->m;
-    const el_lane lane = {step, thread, threads, el_attend_share(step, thread, threads),
-                          el_attend_share(step, thread + 1, threads)};
+    el_lane lane = {step, thread, threads, el_attend_share(step, SIZE_MAX, thread, threads), {{0}, {0}}};
+    if (m->config.window > 0) lane.windowed = el_attend_share(step, m->config.window, thread, threads);
 
     embed(&lane);
     for (size_t i = 0; i < m->config.layers; i++) run_layer(&lane, i);
@@ -367,6 +367,7 @@ static el_status check_step(el_step *step, el_error *err)
         }
         step->rows += g->n;
         step->logit_rows += g->rows;
+        if (g->session->type == EL_KV_Q8_0) step->unit = step->m->block_tiles;
         step->hidden |= g->hidden != NULL;
     }
     if (step->rows > most) {
@@ -380,6 +381,7 @@ el_status el_batch_eval(el_model *model, const el_segment *segments, size_t coun
                         el_error *err)
 {
     el_step step = {.m = model, .segments = segments, .count = count, .logits = logits};
+    step.unit = model->head_tiles;
     const el_status st = check_step(&step, err);
     if (st != EL_OK) return st;
 
@@ -393,7 +395,7 @@ el_status el_batch_eval(el_model *model, const el_segment *segments, size_t coun
         }
     }
     el_pool_run(model->pool, run_step, &step);
-    for (size_t i = 0; i < count; i++) segments[i].session->position += segments[i].n;
+    for (size_t i = 0; i < count; i++) el_session_advance(segments[i].session, segments[i].n);
     return EL_OK;
 }
 

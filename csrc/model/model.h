@@ -9,7 +9,7 @@
 #include "kernels/el_pack.h"
 #include "model/family.h"
 
-enum { EL_ALIGN = 64, EL_MAX_MICRO_BATCH = 512, EL_MAX_HEAD_DIM = 256 };
+enum { EL_ALIGN = 64, EL_MAX_MICRO_BATCH = 512, EL_MAX_HEAD_DIM = EL_HEAD_MAX };
 
 /// The gated part of the feed-forward is done in panels of columns; EL_PANEL_TILES for a whole micro-batch,
 /// more for fewer rows. Shares of threads end with a block of activations.
@@ -92,6 +92,7 @@ struct el_model {
     size_t act_stride;  ///< activation blocks per row of scratch.act
     size_t ffn_stride;  ///< and of scratch.ffn_act
     size_t head_tiles;  ///< fewest tiles of q and k with whole heads where heads are normalised; else 1
+    size_t block_tiles;  ///< a multiple that cuts no block of a cache of q8_0 either
     size_t staging_bytes;  ///< of one loading thread; at least the widest sixteen rows of the file
     uint64_t fingerprint;  ///< of shape and weights, for saved sessions
     const double *inv_freq;  ///< (el_rope_tables, rope_dims / 2) radians per position
@@ -103,16 +104,32 @@ struct el_model {
     el_scratch scratch;
 };
 
+/// The cache of a layer: position p is at place p mod `ring` of each head.
+typedef struct el_cache {
+    uint8_t *keys;  ///< (kv_heads, keys then values, half_bytes)
+    size_t ring;  ///< a multiple of EL_KEY_BLOCK
+    size_t half_bytes;  ///< of the keys, or of the values, of one head
+} el_cache;
+
 struct el_session {
     el_model *model;
-    size_t context;  ///< rounded up to EL_KEY_BLOCK
     size_t capacity;  ///< positions asked for
     size_t position;
+    size_t oldest;  ///< the least that it can be truncated to and go on from, but 0: below, windows are gone
     size_t rope;  ///< its first table of frequencies: 1 where the context is longer than rope_original
     el_kv_type type;
-    size_t half_bytes;  ///< of the keys, or of the values, of one head: context * head_dim values
-    uint8_t *kv;  ///< (layers, kv_heads, keys then values, half_bytes)
+    el_cache cache[];  ///< (config.layers,)
 };
+
+/// What is needed can be addressed: on a machine of 32 bits a plan may be more than there are addresses,
+/// whatever memory the caller says to have.
+el_status el_check_addressable(uint64_t needed, el_error *err);
+
+/// Bytes of one position's keys, or values, of one head.
+size_t el_kv_row_bytes(const el_config *config, el_kv_type type);
+
+/// n positions were appended.
+void el_session_advance(el_session *session, size_t n);
 
 /// Lays out all parts of a model one after the other. With base NULL it only counts.
 /// On the second pass the pointers of `model` are set. docs: plan and load use this one
@@ -186,10 +203,10 @@ el_status el_edge_place(const el_edge *edge, size_t *i, const el_part *part, uin
 /// Name of the packed layout of a tensor type ("q4_0x16"), with zeros after it.
 void el_layout_name(uint32_t type, char out[12]);
 
-/// Keys of one head of one layer; the values follow at + half_bytes.
+/// Keys of one head of one layer; the values follow at + cache[layer].half_bytes.
 static inline uint8_t *el_session_keys(const el_session *s, size_t layer, size_t head)
 {
-    return s->kv + (layer * s->model->config.kv_heads + head) * 2 * s->half_bytes;
+    return s->cache[layer].keys + head * 2 * s->cache[layer].half_bytes;
 }
 
 #endif

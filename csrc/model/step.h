@@ -13,6 +13,7 @@ typedef struct el_step {
     size_t logit_rows;  ///< those listed in scratch.logit_row
     bool hidden;        ///< some row has a place for its hidden state
     float *logits;      ///< (logit_rows, vocab)
+    size_t unit;        ///< tiles of q, k and v that a thread takes at once
 } el_step;
 
 /// A place in the list of attention's query rows: units are (segment, key-value head), and the rows of one
@@ -22,16 +23,21 @@ typedef struct el_place {
     size_t row;
 } el_place;
 
+/// Query rows from one place to before another.
+typedef struct el_share {
+    el_place from, to;
+} el_share;
+
 /// A thread's place in a step.
 typedef struct el_lane {
     const el_step *step;
     size_t thread;
     size_t threads;
-    el_place from, to;  ///< its query rows
+    el_share all, windowed;  ///< its query rows in layers that see everything, and in those with a window
 } el_lane;
 
-/// Where a thread's share of attention begins; `thread` may be `threads`, for the end of the last.
-el_place el_attend_share(const el_step *step, size_t thread, size_t threads);
+/// A thread's share of attention where rows see `window` positions at most; SIZE_MAX for all.
+el_share el_attend_share(const el_step *step, size_t window, size_t thread, size_t threads);
 
 /// Write this thread's columns [first, last) of the keys, or of the values, of every row to the cache.
 void el_store_keys(const el_lane *at, size_t layer, size_t first, size_t last);

@@ -119,6 +119,12 @@ static bool enter(el_py_batch *b)
     Py_BEGIN_ALLOW_THREADS
         for (size_t i = 0; i < b->n_locked; i++) pthread_mutex_lock(&b->locked[i]->session->mutex);
     Py_END_ALLOW_THREADS
+    for (size_t i = 0; i < b->n_locked; i++) {
+        if (b->locked[i]->session->session != NULL) continue;
+        PyErr_Format(PyExc_ValueError, "batch: the session of member %zu is closed", b->locked[i]->index);
+        unlock_sessions(b);
+        return false;
+    }
     if (el_py_model_enter(b->model, "batch")) {
         for (size_t i = 0; i < b->n_locked; i++)
             b->locked[i]->start = el_session_position(b->locked[i]->session->session);
@@ -133,8 +139,9 @@ static int check_fit(const el_py_batch *b, el_pystate *st)
 {
     for (size_t i = 0; i < b->count; i++) {
         const el_py_member *m = &b->members[i];
+        if (m->n == 0) continue;
         const size_t context = el_session_context(m->session->session);
-        if (m->n == 0 || m->n <= context - m->start) continue;
+        if (m->n <= context - m->start) continue;
         PyErr_Format(st->context_error,
                      "batch: member %zu: %zu tokens do not fit: %zu of the context's %zu are used", i, m->n,
                      m->start, context);
@@ -146,7 +153,7 @@ static int check_fit(const el_py_batch *b, el_pystate *st)
 static void go_back(const el_py_batch *b)
 {
     for (size_t i = 0; i < b->n_locked; i++) {
-        (void)el_session_truncate(b->locked[i]->session->session, b->locked[i]->start, NULL);
+        el_py_session_go_back(b->locked[i]->session, b->locked[i]->start);
     }
 }
 

@@ -195,6 +195,7 @@ static PyObject *model_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     if (self == NULL) goto done;
     self->mutex_ready = pthread_mutex_init(&self->mutex, NULL) == 0;
     self->isa = want.isa;
+    self->micro_batch = want.micro_batch;
     if (image != NULL) {
         self->image = (el_py_edge *)Py_NewRef((PyObject *)image);
         image->used = true;
@@ -264,8 +265,8 @@ static PyObject *model_plan(PyObject *op, PyObject *args)
 
     el_plan plan = self->plan;
     el_error err = {{0}};
-    const el_status status =
-        el_session_plan(&plan, &self->config, context < 0 ? 0 : (size_t)context, (el_kv_type)kv, &err);
+    const el_status status = el_session_plan(&plan, &self->config, context < 0 ? 0 : (size_t)context,
+                                             (el_kv_type)kv, self->micro_batch, &err);
     if (status != EL_OK) return el_py_raise(st, status, &err, "plan");
     return Py_BuildValue("{s:K,s:K,s:K,s:K,s:K,s:K}", "image", (unsigned long long)plan.image, "weights",
                          (unsigned long long)plan.weights, "scratch", (unsigned long long)plan.scratch,
@@ -325,6 +326,11 @@ static PyObject *model_get_isa(PyObject *op, void *Py_UNUSED(closure))
     return PyUnicode_FromString(el_isa_name(((el_py_model *)op)->isa));
 }
 
+static PyObject *model_get_live_bytes(PyObject *op, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLongLong(((el_py_model *)op)->live_bytes);
+}
+
 static PyMethodDef model_methods[] = {
     {"close", model_close, METH_NOARGS, "Give back memory and threads."},
     {"plan", model_plan, METH_VARARGS, "Bytes by part for one session of so many positions."},
@@ -341,6 +347,7 @@ static PyGetSetDef model_getset[] = {
     {"config", model_get_config, NULL, "Shape, as a dict.", NULL},
     {"closed", model_get_closed, NULL, "Whether close() was called.", NULL},
     {"isa", model_get_isa, NULL, "Best instruction set that is used.", NULL},
+    {"live_bytes", model_get_live_bytes, NULL, "Of the sessions that are alive.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -368,5 +375,5 @@ int el_py_add_model(PyObject *module)
     st->model_type = PyType_FromModuleAndSpec(module, &model_spec, NULL);
     if (st->model_type == NULL || PyModule_AddType(module, (PyTypeObject *)st->model_type) < 0) return -1;
     if (PyModule_AddIntConstant(module, "NUMERICS", EL_NUMERICS) < 0) return -1;
-    return el_py_add_session(module);
+    return el_py_add_session(module) < 0 ? -1 : el_py_add_state(module);
 }

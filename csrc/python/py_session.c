@@ -7,21 +7,44 @@ static el_pystate *state_of(PyObject *op) { return el_py_state(PyType_GetModule(
 
 static el_py_model *model_of(el_py_session *self) { return (el_py_model *)self->model; }
 
-/// Take the session and its model. False with an exception set; then nothing is held.
-static bool enter(el_py_session *self, const char *where)
+static PyObject *closed(const char *where)
+{
+    return PyErr_Format(PyExc_ValueError, "%s: the session is closed", where);
+}
+
+bool el_py_session_enter(el_py_session *self, const char *where)
 {
     Py_BEGIN_ALLOW_THREADS
         pthread_mutex_lock(&self->mutex);
     Py_END_ALLOW_THREADS
-    if (el_py_model_enter(model_of(self), where)) return true;
+    if (self->session == NULL) {
+        (void)closed(where);
+    } else if (el_py_model_enter(model_of(self), where)) {
+        return true;
+    }
     pthread_mutex_unlock(&self->mutex);
     return false;
 }
 
-static void leave(el_py_session *self)
+void el_py_session_leave(el_py_session *self)
 {
     el_py_model_leave(model_of(self));
     pthread_mutex_unlock(&self->mutex);
+}
+
+void el_py_session_go_back(el_py_session *self, size_t position)
+{
+    (void)el_session_truncate(self->session, position, NULL);
+}
+
+/// Give the memory back; nobody uses the session.
+static void release(el_py_session *self)
+{
+    self->session = NULL;
+    if (self->pages == NULL) return;
+    el_py_pages_free(self->pages, self->bytes);
+    self->pages = NULL;
+    model_of(self)->live_bytes -= self->bytes;
 }
 
 static PyObject *session_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
@@ -35,16 +58,18 @@ static PyObject *session_new(PyTypeObject *type, PyObject *args, PyObject *Py_UN
     el_error err = {{0}};
     el_plan plan = {0};
     el_py_model *m = (el_py_model *)model;
-    el_status status =
-        el_session_plan(&plan, &m->config, context < 0 ? 0 : (size_t)context, (el_kv_type)kv, &err);
+    el_status status = el_session_plan(&plan, &m->config, context < 0 ? 0 : (size_t)context, (el_kv_type)kv,
+                                       m->micro_batch, &err);
     if (status != EL_OK) return el_py_raise(st, status, &err, "session");
 
     el_py_session *self = (el_py_session *)PyType_GenericAlloc(type, 0);
     if (self == NULL) return NULL;
     self->model = Py_NewRef(model);
     self->mutex_ready = pthread_mutex_init(&self->mutex, NULL) == 0;
+    self->kv = (el_kv_type)kv;
     self->bytes = el_plan_session_bytes(&plan);
     self->pages = el_py_pages_new(self->bytes);
+    if (self->pages != NULL) m->live_bytes += self->bytes;
     if (!self->mutex_ready || self->pages == NULL) {
         PyErr_Format(PyExc_MemoryError, "session: no memory for %llu bytes of context %zd",
                      (unsigned long long)self->bytes, context);
@@ -74,6 +99,7 @@ static int session_traverse(PyObject *op, visitproc visit, void *arg)
 
 static int session_clear(PyObject *op)
 {
+    if (((el_py_session *)op)->model != NULL) release((el_py_session *)op);
     Py_CLEAR(((el_py_session *)op)->model);
     return 0;
 }
@@ -83,7 +109,7 @@ static void session_dealloc(PyObject *op)
     el_py_session *self = (el_py_session *)op;
     PyTypeObject *type = Py_TYPE(op);
     PyObject_GC_UnTrack(op);
-    el_py_pages_free(self->pages, self->bytes);
+    if (self->model != NULL) release(self);
     if (self->mutex_ready) pthread_mutex_destroy(&self->mutex);
     Py_CLEAR(self->model);
     freefunc free_object = (freefunc)PyType_GetSlot(type, Py_tp_free);
@@ -121,7 +147,8 @@ typedef struct el_py_eval {
     void *sink_arg;
 } el_py_eval;
 
-/// The session is entered and stays so. On failure the position is what it was.
+/// The session is entered and stays so; -2 when the model was closed meanwhile and only the session is held.
+/// On failure the session has gone back.
 static int evaluate(el_py_session *self, const el_py_eval *job, const char *where)
 {
     el_pystate *st = state_of((PyObject *)self);
@@ -154,16 +181,17 @@ static int evaluate(el_py_session *self, const el_py_eval *job, const char *wher
             Py_XDECREF(type);
             Py_XDECREF(value);
             Py_XDECREF(trace);
+            el_py_session_go_back(self, start);
             return -2;
         }
         PyErr_Restore(type, value, trace);
         if (interrupted) {
-            (void)el_session_truncate(self->session, start, NULL);
+            el_py_session_go_back(self, start);
             return -1;
         }
     }
     if (status == EL_OK) return 0;
-    (void)el_session_truncate(self->session, start, NULL);
+    el_py_session_go_back(self, start);
     (void)el_py_raise(st, status, &err, where);
     return -1;
 }
@@ -176,7 +204,7 @@ static int evaluate_and_leave(el_py_session *self, const el_py_eval *job, const 
         pthread_mutex_unlock(&self->mutex);
         return -1;
     }
-    leave(self);
+    el_py_session_leave(self);
     return rc;
 }
 
@@ -190,18 +218,18 @@ static PyObject *append(PyObject *op, PyObject *arg, bool hidden, bool all, cons
     int32_t *ids = NULL;
     if (el_py_ids(arg, "ids", config->vocab, &ids, &n) < 0) return NULL;
 
-    if (!enter(self, where)) goto done;
+    if (!el_py_session_enter(self, where)) goto done;
     el_error err = {{0}};
     const el_status status = check_fit(self, n, &err);
     if (status != EL_OK) {
         (void)el_py_raise(state_of(op), status, &err, where);
-        leave(self);
+        el_py_session_leave(self);
         goto done;
     }
     const npy_intp dims[2] = {(npy_intp)n, hidden ? config->width : config->vocab};
     out = PyArray_SimpleNew(all ? 2 : 1, all ? dims : dims + 1, NPY_FLOAT32);
     if (out == NULL) {
-        leave(self);
+        el_py_session_leave(self);
         goto done;
     }
     float *data = PyArray_DATA((PyArrayObject *)out);
@@ -255,12 +283,12 @@ static PyObject *session_score(PyObject *op, PyObject *arg)
     logprob = PyArray_SimpleNew(1, dims, NPY_FLOAT64);
     top = PyArray_SimpleNew(1, dims, NPY_INT32);
     prob = PyArray_SimpleNew(1, dims, NPY_FLOAT32);
-    if (logprob == NULL || top == NULL || prob == NULL || !enter(self, "score")) goto done;
+    if (logprob == NULL || top == NULL || prob == NULL || !el_py_session_enter(self, "score")) goto done;
 
     const size_t batch = el_model_micro_batch(model_of(self)->model);
     logits = PyMem_Malloc((n < batch ? n + 1 : batch) * model_of(self)->config.vocab * sizeof *logits);
     if (logits == NULL) {
-        leave(self);
+        el_py_session_leave(self);
         (void)PyErr_NoMemory();
         goto done;
     }
@@ -286,47 +314,51 @@ static PyObject *session_truncate(PyObject *op, PyObject *arg)
     if (length == -1 && PyErr_Occurred()) return NULL;
     if (length < 0)
         return PyErr_Format(PyExc_ValueError, "truncate: length is %zd, but cannot be negative", length);
-    if (!enter(self, "truncate")) return NULL;
+    if (!el_py_session_enter(self, "truncate")) return NULL;
     el_error err = {{0}};
     const el_status status = el_session_truncate(self->session, (size_t)length, &err);
-    leave(self);
+    el_py_session_leave(self);
     if (status != EL_OK) return el_py_raise(state_of(op), status, &err, "truncate");
     Py_RETURN_NONE;
 }
 
-static PyObject *session_to_bytes(PyObject *op, PyObject *Py_UNUSED(ignored))
+static PyObject *session_close(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     el_py_session *self = (el_py_session *)op;
-    if (!enter(self, "to_bytes")) return NULL;
-    const uint64_t size = el_session_state_bytes(self->session);
-    PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
-    if (bytes != NULL) el_session_export(self->session, (uint8_t *)PyBytes_AsString(bytes));
-    leave(self);
-    return bytes;
-}
-
-static PyObject *session_from_bytes(PyObject *op, PyObject *arg)
-{
-    el_py_session *self = (el_py_session *)op;
-    char *data = NULL;
-    Py_ssize_t size = 0;
-    if (PyBytes_AsStringAndSize(arg, &data, &size) < 0) return NULL;
-    if (!enter(self, "session_from_bytes")) return NULL;
-    el_error err = {{0}};
-    const el_status status = el_session_import(self->session, (const uint8_t *)data, (uint64_t)size, &err);
-    leave(self);
-    if (status != EL_OK) return el_py_raise(state_of(op), status, &err, "session_from_bytes");
+    Py_BEGIN_ALLOW_THREADS
+        pthread_mutex_lock(&self->mutex);
+    Py_END_ALLOW_THREADS
+    release(self);
+    pthread_mutex_unlock(&self->mutex);
     Py_RETURN_NONE;
 }
 
 static PyObject *session_get_position(PyObject *op, void *Py_UNUSED(closure))
 {
-    return PyLong_FromSize_t(el_session_position(((el_py_session *)op)->session));
+    const el_session *session = ((el_py_session *)op)->session;
+    return session != NULL ? PyLong_FromSize_t(el_session_position(session)) : closed("position");
 }
 
 static PyObject *session_get_context(PyObject *op, void *Py_UNUSED(closure))
 {
-    return PyLong_FromSize_t(el_session_context(((el_py_session *)op)->session));
+    const el_session *session = ((el_py_session *)op)->session;
+    return session != NULL ? PyLong_FromSize_t(el_session_context(session)) : closed("context");
+}
+
+static PyObject *session_get_kv(PyObject *op, void *Py_UNUSED(closure))
+{
+    return PyLong_FromLong((long)((el_py_session *)op)->kv);
+}
+
+static PyObject *session_get_nbytes(PyObject *op, void *Py_UNUSED(closure))
+{
+    const el_py_session *self = (el_py_session *)op;
+    return PyLong_FromUnsignedLongLong(self->pages != NULL ? self->bytes : 0);
+}
+
+static PyObject *session_get_closed(PyObject *op, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(((el_py_session *)op)->session == NULL);
 }
 
 static PyMethodDef session_methods[] = {
@@ -336,8 +368,17 @@ static PyMethodDef session_methods[] = {
     {"score", session_score, METH_O,
      "score(ids): log-probability, top token and its probability, per successor."},
     {"truncate", session_truncate, METH_O, "Forget everything from a position on."},
-    {"to_bytes", session_to_bytes, METH_NOARGS, "The state of the session."},
-    {"load_bytes", session_from_bytes, METH_O, "Take over a saved state."},
+    {"close", session_close, METH_NOARGS, "Give the memory back."},
+    {"to_bytes", el_py_session_to_bytes, METH_NOARGS, "The state of the session."},
+    {"load_bytes", el_py_session_load_bytes, METH_O, "Take over a saved state."},
+    {"copy_from", el_py_session_copy_from, METH_O, "Take over the state of another session of the model."},
+    {"block_bytes", el_py_session_block_bytes, METH_O, "block_bytes(windowed): of a block's part."},
+    {"block_out", el_py_session_block_out, METH_VARARGS,
+     "block_out(block, windowed): a copy of a block's part, or None where it is not held."},
+    {"first_window", el_py_session_first_window, METH_O,
+     "first_window(count): the first block whose windowed part `fill` needs."},
+    {"fill", el_py_session_fill, METH_VARARGS,
+     "fill(all, windowed): take over blocks; the session is empty."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -351,6 +392,9 @@ static PyGetSetDef session_getset[] = {
     {"model", session_get_model, NULL, "The model it belongs to.", NULL},
     {"position", session_get_position, NULL, "Tokens held.", NULL},
     {"context", session_get_context, NULL, "Tokens that fit.", NULL},
+    {"kv", session_get_kv, NULL, "Number of the cache's type.", NULL},
+    {"nbytes", session_get_nbytes, NULL, "Memory held.", NULL},
+    {"closed", session_get_closed, NULL, "Whether close() was called.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -11,18 +11,7 @@ from tests.helpers import families, family_gguf
 MAX_DIFFERENCE = 1e-3
 
 
-def cases() -> list[object]:
-    """Every case; those longer than a window must fail until sessions go beyond it."""
-    pending = pytest.mark.xfail(strict=True)
-    return [
-        pytest.param(name, marks=pending)
-        if case.tokens > (case.get("sliding_window") or case.tokens)
-        else name
-        for name, case in families.CASES.items()
-    ]
-
-
-@pytest.mark.parametrize("name", cases())
+@pytest.mark.parametrize("name", families.CASES)
 def test_logits_of_a_family_are_those_of_transformers(name: str, root: Path, tmp_path: Path) -> None:
     case = families.CASES[name]
     positions, columns = families.kept(case)
@@ -37,7 +26,7 @@ def test_logits_of_a_family_are_those_of_transformers(name: str, root: Path, tmp
     assert np.all(np.abs(got - want) <= MAX_DIFFERENCE)  # written so that NaN fails
 
 
-@pytest.mark.parametrize("name", cases())
+@pytest.mark.parametrize("name", families.CASES)
 def test_hidden_rows_of_a_family_are_those_of_transformers(name: str, root: Path, tmp_path: Path) -> None:
     case = families.CASES[name]
     with np.load(root / "tests" / "data" / "family_goldens.npz") as goldens:

@@ -71,7 +71,7 @@ typedef struct el_session el_session;
 el_status el_config_from_gguf(el_config *out, const el_gguf *gguf, el_error *err);
 
 /// What keys and values are rounded to in the cache.
-typedef enum el_kv_type { EL_KV_F16 = 0, EL_KV_F32 = 1 } el_kv_type;
+typedef enum el_kv_type { EL_KV_F16 = 0, EL_KV_F32 = 1, EL_KV_Q8_0 = 2 } el_kv_type;
 
 /// Exact bytes for a model and one session of `context` positions.
 ///
@@ -80,9 +80,10 @@ typedef enum el_kv_type { EL_KV_F16 = 0, EL_KV_F32 = 1 } el_kv_type;
 el_status el_model_plan(el_plan *out, const el_gguf *gguf, size_t context, el_kv_type kv, size_t micro_batch,
                         size_t threads, el_error *err);
 
-/// Fill in only the parts of a session of `context` positions of a model of this shape.
+/// Fill in only the parts of a session of `context` positions of a model of this shape. A layer with a window
+/// keeps the last positions only: window + micro_batch of them, rounded up.
 el_status el_session_plan(el_plan *plan, const el_config *config, size_t context, el_kv_type kv,
-                          el_error *err);
+                          size_t micro_batch, el_error *err);
 
 /// Bytes that el_model_init and el_session_init need; sums of the plan's parts.
 uint64_t el_plan_model_bytes(const el_plan *plan);
@@ -118,7 +119,9 @@ el_status el_session_init(el_session **out, el_model *model, size_t context, el_
 size_t el_session_position(const el_session *session);
 size_t el_session_context(const el_session *session);
 
-/// Forget everything from position `length` on. EL_ERR_ARG if it is beyond the position.
+/// Forget everything from position `length` on. EL_ERR_ARG if it is beyond the position, or if layers with a
+/// window have given up what the token after `length` sees. What the last call of el_session_eval appended can
+/// always be taken back, and everything can.
 el_status el_session_truncate(el_session *session, size_t length, el_error *err);
 
 /// Append tokens and compute logits.
@@ -160,12 +163,47 @@ el_status el_batch_eval(el_model *model, const el_segment *segments, size_t coun
 void el_score(el_model *model, size_t rows, float *logits, const int32_t *targets, double *logprob,
               int32_t *top, float *top_prob);
 
-/// Bytes of a session's state at its position, and copies of it out and in (little-endian machines).
-/// el_session_import checks that the bytes come from a model of this shape and a cache of this type, and
-/// fit the context.
+/// Bytes of a session's state at its position, and copies of it out and in (little-endian machines). Equal
+/// states give equal bytes, whatever the contexts. el_session_import checks that the bytes come from this
+/// model and a cache of this type, and fit the context; the session then has them and nothing else.
 uint64_t el_session_state_bytes(const el_session *session);
 void el_session_export(const el_session *session, uint8_t *dst);
 el_status el_session_import(el_session *session, const uint8_t *src, uint64_t bytes, el_error *err);
+
+/// What saved bytes say of themselves, before any session is made for them.
+typedef struct el_state_facts {
+    el_kv_type type;
+    uint64_t position;
+} el_state_facts;
+el_status el_state_read(el_state_facts *out, const uint8_t *src, uint64_t bytes, el_error *err);
+
+/// Make `dst` hold what `src` holds. Both are of one model and one type.
+el_status el_session_copy(el_session *dst, const el_session *src, el_error *err);
+
+/// Parts of a state in blocks of EL_STATE_BLOCK positions, so that sessions with a common beginning can share
+/// them. Layers with a window (EL_PART_WINDOW) and the others (EL_PART_ALL) are parts of their own.
+enum { EL_STATE_BLOCK = 64 };
+typedef enum el_state_part { EL_PART_ALL, EL_PART_WINDOW } el_state_part;
+
+/// Bytes of one block's part; 0 where no layer belongs to it.
+uint64_t el_session_block_bytes(const el_session *session, el_state_part part);
+
+/// Copy one block out: positions block * EL_STATE_BLOCK and so on. False, with nothing written, where the
+/// session has not come so far, or windows have given some of it up.
+bool el_session_block_out(const el_session *session, size_t block, el_state_part part, uint8_t *dst);
+
+/// Fill an empty session from blocks: parts EL_PART_ALL of all of `count` blocks, and EL_PART_WINDOW of
+/// those that el_session_first_window names and later.
+///
+/// @param[in] all, window  (count,) of bytes as el_session_block_out gave them for a session of this model and
+///                         type that began with the same tokens
+///
+/// EL_ERR_ARG if the session is not empty, EL_ERR_CONTEXT if they do not fit.
+el_status el_session_fill(el_session *session, size_t count, const uint8_t *const *all,
+                          const uint8_t *const *window, el_error *err);
+
+/// First block whose window part a session needs to go on after `count` blocks; `count` if it needs none.
+size_t el_session_first_window(const el_session *session, size_t count);
 
 EL_API_END
 
