@@ -207,3 +207,18 @@ def test_state_opens_only_where_keys_are_turned_by_the_same_frequencies(tmp_path
         model.session_from_bytes(short.to_bytes(), context=50)
         with pytest.raises(edgellm.FormatError, match="another model"):
             model.session_from_bytes(short.to_bytes(), context=65)
+
+
+def test_sessions_with_either_frequencies_share_a_step(tmp_path: Path) -> None:
+    case = families.CASES["phi3, long factors of a part of a head"]
+    path = family_gguf.write(tmp_path / "m.gguf", case)
+    ids = families.ids(case).tolist()[:60]
+    with edgellm.load(path, threads=3) as model:
+        contexts = (64, 256, 60)
+        sessions = [model.session(context=context) for context in contexts]
+        edgellm.Batch(model, sessions).eval([ids[:40]] * 3)
+        together = edgellm.Batch(model, sessions).eval([ids[40:60]] * 3)
+        for context, logits in zip(contexts, together, strict=True):
+            assert np.array_equal(model.session(context=context).eval(ids), logits)
+        assert np.array_equal(together[0], together[2])
+        assert not np.array_equal(together[0], together[1])
