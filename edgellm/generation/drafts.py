@@ -41,7 +41,7 @@ class Drafter(Protocol):
 class StepCosts:
     """Seconds of a step by its number of tokens, as measured; shared by the generations of a model."""
 
-    __slots__ = ("_seconds", "ratios")
+    __slots__ = ("_ratios", "_seconds")
 
     _SLOPE = 0.06  # of a token more, in plain steps, where nothing was measured yet
     _WEIGHT = 0.2  # of a new measurement
@@ -49,12 +49,19 @@ class StepCosts:
 
     def __init__(self) -> None:
         self._seconds: dict[int, float] = {}
-        self.ratios: list[float] = []  # cost of 0, 1, ... tokens in plain steps; empty until one was seen
+        self._ratios: list[float] = []  # empty where they are to be computed again
 
     @property
     def plain_s(self) -> float:
         """Of a step of one token; 0 until one was measured."""
         return self._seconds.get(1, 0.0)
+
+    @property
+    def ratios(self) -> list[float]:
+        """Cost of 0, 1, ... tokens in plain steps, of which one must have been measured."""
+        if not self._ratios:
+            self._ratios = self._interpolated()
+        return self._ratios
 
     def note(self, tokens: int, seconds: float) -> None:
         """Take in a measurement."""
@@ -63,18 +70,16 @@ class StepCosts:
             self._seconds[tokens] = seconds
         else:
             self._seconds[tokens] = old + self._WEIGHT * (min(seconds, self._OUTLIER * old) - old)
-        if self.plain_s > 0.0:
-            self._interpolate()
+        self._ratios = []
 
-    def _interpolate(self) -> None:
+    def _interpolated(self) -> list[float]:
         plain = self.plain_s
         known = sorted((n, seconds / plain) for n, seconds in self._seconds.items())
         ratios = [0.0]
         for (n, low), (after, high) in itertools.pairwise(known):
             ratios += [low + (high - low) * i / (after - n) for i in range(after - n)]
         n, last = known[-1]
-        ratios += [last + self._SLOPE * i for i in range(MOST_DRAFTED + 2 - n)]
-        self.ratios = ratios
+        return ratios + [last + self._SLOPE * i for i in range(MOST_DRAFTED + 2 - n)]
 
 
 class Pace:
@@ -92,6 +97,7 @@ class Pace:
     SHARE = 0.025  # of the time that may be lost on a text without a right guess
     FIRST = 0.5  # plain steps that may be lost at once
     MOST = 4.0  # plain steps of gains that may be lost again
+    LEAST_S = 50e-6  # of a plain step: to think about drafts takes a twentieth of that
     _MEMORY = 0.85  # of what was seen at a level, per later guess at it
     _PRIORS = (0.4, 0.55, 0.7, 0.8, 0.9)  # probability that a guessed token is right, by level
     _WEIGHT = 1.5  # of the prior, in guesses
@@ -107,6 +113,11 @@ class Pace:
     def solvent(self) -> bool:
         """Whether it is worth while to look for a guess at all."""
         return self._account > 0.0 and self._costs.plain_s > 0.0
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether steps are so short that drafts cannot pay."""
+        return 0.0 < self._costs.plain_s < self.LEAST_S
 
     def length(self, level: int, most: int) -> int:
         """How many tokens to draft, 0 to `most`, where a guess is as promising as `level` says."""

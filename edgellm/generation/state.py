@@ -77,6 +77,7 @@ class Generation:
         "_clock",
         "_drafted",
         "_drafter",
+        "_drafting",
         "_drafts",
         "_ends",
         "_fed",
@@ -126,6 +127,7 @@ class Generation:
         self._wanted = self._rows = 0  # what the last `wants` handed out
         self._drafts: list[int] = []  # its last tokens
         self._level = self._drafted = self._accepted = self._steps = 0
+        self._drafting = request.draft is not None
         self._drafter: Drafter | None = None
         self._pace: Pace | None = None
         self._assembler = Assembler(model.tokenizer, self._all, request.stop)
@@ -180,7 +182,7 @@ class Generation:
         ids = self._all[self._fed : self._fed + limit]
         self._rows = int(self._fed + len(ids) == len(self._all))
         self._drafts = []
-        if self._rows and self._request.draft is not None and self.generated:
+        if self._rows and self._drafting and self.generated:
             self._drafts = self._draft(limit - len(ids))
             ids += self._drafts
             self._rows += len(self._drafts)
@@ -285,6 +287,9 @@ class Generation:
             self._drafted += drafts
             self._accepted += right
             self._pace.stepped(self._level, drafts, right, self._last_s - self._step_s)
+            if self._pace.hopeless:
+                self._drafting = False
+                self._drafter = self._pace = None
         if self.finish_reason:
             self._close(self.finish_reason)
 

@@ -43,6 +43,7 @@ class Eager:
 
     SHARE = 0.0
     solvent = True
+    hopeless = False
 
     def __init__(self, *_: object) -> None:
         pass
