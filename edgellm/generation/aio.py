@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
 from edgellm.generation import drivers
+from edgellm.generation.drivers import Run
 from edgellm.generation.request import Place, Request
 from edgellm.generation.results import Completion, Token
-from edgellm.generation.state import Generation
 
 if TYPE_CHECKING:
     from edgellm.model import Model
@@ -34,26 +34,36 @@ def submit(model: Model, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kw
     return worker.submit(work, *args, **kwargs)
 
 
-async def start(model: Model, ids: Sequence[int], request: Request, place: Place) -> Generation:
-    """A generation in a session of its own."""
-    return await asyncio.wrap_future(submit(model, drivers.start, model, ids, request, place))
+async def start(model: Model, ids: Sequence[int], request: Request, place: Place) -> Run:
+    """Begin a text."""
+    starting = submit(model, drivers.start, model, ids, request, place)
+    try:
+        return await asyncio.wrap_future(starting)
+    except asyncio.CancelledError:
+        starting.add_done_callback(_end_started)
+        raise
 
 
-async def steps(model: Model, generation: Generation) -> AsyncGenerator[Token, None]:
-    """Drive a generation and yield its tokens. Use it in ``aclosing``, so that it ends when its user does."""
+def _end_started(starting: Future[Run]) -> None:
+    if not starting.cancelled() and starting.exception() is None:
+        starting.result().end()
+
+
+async def steps(model: Model, run: Run) -> AsyncGenerator[Token, None]:
+    """Drive a text and yield its tokens. Use it in ``aclosing``, so that it ends when its user does."""
     from edgellm.model import MICRO_BATCH
 
-    running: Future[list[Token]] | None = None
+    stepping: Future[list[Token]] | None = None
     try:
-        while not generation.done:
-            running = submit(model, drivers.step, generation, MICRO_BATCH)
-            for token in await asyncio.wrap_future(running):
+        while not run.generation.done:
+            stepping = submit(model, run.step, MICRO_BATCH)
+            for token in await asyncio.wrap_future(stepping):
                 yield token
     finally:
-        if running is None or running.done():
-            generation.cancel()
+        if stepping is None or stepping.done():
+            run.end()
         else:  # it is the other thread's until its step is over
-            running.add_done_callback(lambda _: generation.cancel())
+            stepping.add_done_callback(lambda _: run.end())
 
 
 async def pieces(
@@ -68,8 +78,8 @@ async def pieces(
 
 async def complete(model: Model, ids: Sequence[int], request: Request, place: Place) -> Completion:
     """Run to the end."""
-    generation = await start(model, ids, request, place)
-    async with aclosing(steps(model, generation)) as tokens:
+    run = await start(model, ids, request, place)
+    async with aclosing(steps(model, run)) as tokens:
         async for _ in tokens:
             pass
-    return generation.result()
+    return run.generation.result()

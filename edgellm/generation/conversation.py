@@ -139,12 +139,12 @@ class Conversing:
         model = cast("Model", self)
         asked = self._asked(messages, max_tokens, (tools, tool_choice, parallel_tool_calls), options)
         ids, request, place, reader = asked
-        generation = await aio.start(model, ids, request, place)
-        async with aclosing(aio.steps(model, generation)) as steps:
+        run = await aio.start(model, ids, request, place)
+        async with aclosing(aio.steps(model, run)) as steps:
             async for token in steps:
                 reader.push(token.text)
         reader.finish()
-        return _answered(generation.result(), reader)
+        return _answered(run.generation.result(), reader)
 
     def astream_chat(
         self,

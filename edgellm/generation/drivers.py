@@ -4,32 +4,71 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, TypeVar
 
-from edgellm import _core
 from edgellm.generation.request import Place, Request
 from edgellm.generation.results import Completion, Token
 from edgellm.generation.state import Generation
+from edgellm.session import append_together
 
 if TYPE_CHECKING:
     from edgellm.model import Model
+    from edgellm.prefix_cache import PrefixCache
 
 Done = TypeVar("Done", bound=Completion)
 ALL = 1 << 30  # as many tokens as there are: the evaluation cuts them into micro-batches
 
 
-def start(model: Model, ids: Sequence[int], request: Request, place: Place) -> Generation:
-    """A generation in a session of its own."""
+class Run:
+    """A generation in a session of its own, which ends with it."""
+
+    __slots__ = ("cache", "generation")
+
+    def __init__(self, generation: Generation, cache: PrefixCache | None) -> None:
+        self.generation = generation
+        self.cache = cache
+
+    def step(self, limit: int = ALL) -> list[Token]:
+        """Evaluate what is wanted next, at most so many tokens, and go on."""
+        generation = self.generation
+        reading = generation.prompt_left > 0
+        session = generation.session
+        ids, rows = generation.wants(limit)
+        logits = append_together(session._core.model, (session,), (ids,), (rows,))[0]
+        tokens = generation.take(logits)
+        if reading and self.cache is not None and not generation.prompt_left:
+            self._save(self.cache)
+        return tokens
+
+    def end(self) -> None:
+        """Give the memory back; what was evaluated stays in the cache, if there is one."""
+        session = self.generation.session
+        self.generation.cancel()
+        if session.closed:
+            return
+        if self.cache is not None:
+            self._save(self.cache)
+        session.close()
+
+    def _save(self, cache: PrefixCache) -> None:
+        held = self.generation.held
+        if not self.generation.session.dropped and len(held) == self.generation.session.position:
+            cache.save(self.generation.session, held)
+
+
+def start(model: Model, ids: Sequence[int], request: Request, place: Place) -> Run:
+    """Begin a text."""
     started_s = time.perf_counter()
     room = place.room(model, ids, request.max_tokens)
-    return Generation(model, ids, request, model.session(room, place.kv), started_s)
-
-
-def step(generation: Generation, limit: int = ALL) -> list[Token]:
-    """Evaluate what a generation wants next, and let it go on."""
-    ids, rows = generation.wants(limit)
-    session = generation.session._core
-    return generation.take(_core.batch_eval(session.model, (session,), (ids,), (rows,))[0])
+    session = model.session(room, place.kv, place.overflow)
+    try:
+        if place.cache is not None:
+            place.cache.load(session, ids)
+        return Run(Generation(model, ids, request, session, started_s), place.cache)
+    except BaseException:
+        session.close()
+        raise
 
 
 def tokens(
@@ -43,40 +82,41 @@ def tokens(
 def _tokens(
     model: Model, ids: list[int], request: Request, place: Place
 ) -> Generator[Token, None, Completion]:
-    generation = start(model, ids, request, place)
+    run = start(model, ids, request, place)
     try:
-        while not generation.done:
-            yield from step(generation)
+        while not run.generation.done:
+            yield from run.step()
     finally:
-        generation.cancel()
-    return generation.result()
+        run.end()
+    return run.generation.result()
 
 
 def complete(model: Model, ids: list[int], requests: Sequence[Request], place: Place) -> list[Completion]:
     """Texts of one prompt, which is evaluated once; then all are generated together."""
     started_s = time.perf_counter()
     room = place.room(model, ids, max(request.max_tokens for request in requests))
-    first = model.session(room, place.kv)
-    if len(ids) > 1:
-        _core.batch_eval(model._core, (first._core,), (ids[:-1],), (0,))
-    state = first.to_bytes() if len(requests) > 1 else b""
-    others = [model.session_from_bytes(state, room, place.kv) for _ in requests[1:]]
-    generations = [
-        Generation(model, ids, request, session, started_s)
-        for request, session in zip(requests, [first, *others], strict=True)
-    ]
-    while running := [generation for generation in generations if not generation.done]:
-        step_together(model, running)
+    with ExitStack() as stack:
+        first = stack.enter_context(model.session(room, place.kv, place.overflow))
+        at = 0 if place.cache is None else place.cache.load(first, ids)
+        if ids[at:-1]:
+            append_together(model._core, (first,), (ids[at:-1],), (0,))
+        if place.cache is not None:
+            place.cache.save(first, ids[:-1])
+        sessions = [first, *(stack.enter_context(first.fork()) for _ in requests[1:])]
+        generations = [
+            Generation(model, ids, request, session, started_s)
+            for request, session in zip(requests, sessions, strict=True)
+        ]
+        while running := [generation for generation in generations if not generation.done]:
+            step_together(model, running)
     return [generation.result() for generation in generations]
 
 
 def step_together(model: Model, generations: Sequence[Generation], limit: int = ALL) -> None:
     """Evaluate in one go what several generations want next, and let them go on."""
     wanted = [generation.wants(limit) for generation in generations]
-    members = tuple(generation.session._core for generation in generations)
-    got = _core.batch_eval(
-        model._core, members, tuple(ids for ids, _ in wanted), tuple(rows for _, rows in wanted)
-    )
+    ids, rows = [ids for ids, _ in wanted], [rows for _, rows in wanted]
+    got = append_together(model._core, [generation.session for generation in generations], ids, rows)
     for generation, logits in zip(generations, got, strict=True):
         generation.take(logits)
 

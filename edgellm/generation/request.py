@@ -15,6 +15,8 @@ from edgellm.generation.text import vocabulary
 if TYPE_CHECKING:
     from edgellm.generation.choosing import Matcher
     from edgellm.model import Model
+    from edgellm.prefix_cache import PrefixCache
+    from edgellm.session import Overflow
 
 
 class Grammar(Protocol):
@@ -53,10 +55,12 @@ class Options(TypedDict, total=False):
     logprobs: int | None
     logit_bias: Mapping[int, float] | None
     kv: str | None
+    overflow: Overflow
+    cache: PrefixCache | None
 
 
 _SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repeat_penalty", "seed")
-_PLACES = ("context", "kv")  # options that say where a text is generated, not which
+_PLACES = ("context", "kv", "overflow", "cache")  # options that say where a text is generated, not which
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +69,14 @@ class Place:
 
     context: int | None = None
     kv: str | None = None
+    overflow: Overflow = "error"
+    cache: PrefixCache | None = None
 
     @classmethod
     def of(cls, options: Options) -> Place:
         """The place that keyword arguments of `generate` describe."""
-        return cls(options.get("context"), options.get("kv"))
+        where: Mapping[str, Any] = options
+        return cls(**{name: where[name] for name in _PLACES if name in where})
 
     def room(self, model: Model, ids: Sequence[int], max_tokens: int) -> int:
         """Positions of the session; ValueError or ContextError if the prompt cannot be in it."""

@@ -120,7 +120,8 @@ class Generation:
         self.session = session
         self._all = list(ids)  # the prompt and the text
         self._prompt = len(self._all)
-        self._most = min(request.max_tokens, session.context + 1 - self._prompt)
+        room = session.context + 1 - self._prompt  # for tokens; the last needs no position
+        self._most = request.max_tokens if session.overflow == "shift" else min(request.max_tokens, room)
         self._fed = session.position  # tokens of `_all` that the session holds
         if self._fed >= self._prompt:
             raise ValueError(f"prompt: the session holds {self._fed} tokens, the prompt has {self._prompt}")
@@ -256,7 +257,8 @@ class Generation:
     def _draft(self, limit: int) -> list[int]:
         """Guesses of the next tokens, as many as pay."""
         self._step_s = self._clock()
-        most = min(limit, self._most - self.generated - 1, self.session.context - len(self._all))
+        free = self.session.context - self.session.position - (len(self._all) - self._fed)
+        most = min(limit, self._most - self.generated - 1, free)
         if self._drafter is None or self._pace is None:
             from edgellm.generation.drafts import drafter
 

@@ -17,6 +17,8 @@ from edgellm.generation.results import Completion, Token
 
 if TYPE_CHECKING:
     from edgellm.model import Model
+    from edgellm.prefix_cache import PrefixCache
+    from edgellm.session import Overflow
 
 Prompt = str | Sequence[int]
 
@@ -55,6 +57,8 @@ class Writing:
         logprobs: int | None = None,
         logit_bias: Mapping[int, float] | None = None,
         kv: str | None = None,
+        overflow: Overflow = "error",
+        cache: PrefixCache | None = None,
     ) -> Completion:
         """Continue a prompt.
 
@@ -90,8 +94,13 @@ class Writing:
         logit_bias : dict of int to float, optional
             Added to the logits of these ids; -inf forbids a token, inf forbids all others wherever the
             token is allowed.
-        kv : {"f16", "f32"}, optional
-            What the cache holds; `default_kv` if not given.
+        kv : {"f16", "f32", "q8_0"}, optional
+            What keys and values are rounded to; `default_kv` if not given.
+        overflow : {"error", "shift"}
+            With "shift" a full context drops its older half and the text goes on; that leaves the arithmetic
+            contract. Otherwise the text ends there.
+        cache : PrefixCache, optional
+            Take the beginning of the prompt from there as far as it is known; leave prompt and text there.
 
         Returns
         -------
@@ -130,6 +139,8 @@ class Writing:
             "logprobs": logprobs,
             "logit_bias": logit_bias,
             "kv": kv,
+            "overflow": overflow,
+            "cache": cache,
         }
         return drain(self._tokens(self._ids(prompt, parse_special), max_tokens, options))
 

@@ -313,3 +313,43 @@ def test_request_is_checked_where_it_is_used(model: edgellm.Model) -> None:
     ):
         with pytest.raises(ValueError, match=r"max_tokens|temperature|stop|logit_bias"):
             bad.check(model)
+
+
+@pytest.mark.parametrize("kv", ["f16", "f32", "q8_0"])
+def test_cached_beginning_gives_the_same_text(model: edgellm.Model, kv: str) -> None:
+    prompt = np.random.default_rng(4).integers(0, model.config.vocab, 150).tolist()
+    options: dict[str, Any] = {"max_tokens": 20, "temperature": 1.0, "seed": 1, "kv": kv}
+    want = model.generate(prompt, **options)
+    with edgellm.PrefixCache(model, max_bytes=10_000_000, kv=kv) as cache:
+        assert model.generate(prompt, cache=cache, **options).ids == want.ids
+        assert (cache.hits, cache.misses) == (0, 1)
+        assert model.generate(prompt, cache=cache, draft="lookup", **options).ids == want.ids
+        assert cache.hits == 1
+        assert [x.ids for x in model.completions(prompt, 2, cache=cache, **options)] == [
+            x.ids for x in model.completions(prompt, 2, **options)
+        ]
+        further = prompt + want.ids + [1, 2]  # the text is known too
+        with model.session(context=256, kv=kv) as session:
+            assert cache.load(session, further) == 128
+
+
+def test_shifting_context_lets_the_text_go_on(model: edgellm.Model) -> None:
+    for seed in range(3):
+        options: dict[str, Any] = {"max_tokens": 90, "temperature": 1.0, "seed": seed, "context": 32}
+        short = model.generate([1, 2, 3], **options)
+        long = model.generate([1, 2, 3], overflow="shift", **options)
+        assert long.ids[: len(short.ids)] == short.ids
+        if short.finish_reason == "length":
+            assert len(long.ids) > len(short.ids)
+        assert model.generate([1, 2, 3], overflow="shift", draft="lookup", **options).ids == long.ids
+    with pytest.raises(ValueError, match="overflow"):
+        model.generate([1, 2, 3], overflow="wrap")  # type: ignore[arg-type]  # the point of the test
+
+
+def test_sessions_are_closed_at_the_end(model: edgellm.Model) -> None:
+    before = model.live_bytes
+    model.generate([1, 2, 3], 5, draft=model)
+    model.completions([1, 2, 3], 3, max_tokens=5)
+    with pytest.raises(ValueError, match="no token is allowed"):
+        model.generate([1, 2, 3], 5, logit_bias=dict.fromkeys(range(model.config.vocab), -INF))
+    assert model.live_bytes == before
