@@ -15,6 +15,7 @@ import edgellm
 from edgellm import _core
 from edgellm.generation import Completion, Generation, Request, drafts
 from edgellm.generation.drafts import Pace
+from tests.helpers import windowed
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +162,20 @@ def test_session_holds_prompt_and_text_whatever_was_guessed(model: edgellm.Model
     fresh = model.session(context=100)
     fresh.eval(generation.held)
     assert np.array_equal(fresh.eval([1]), session.eval([1]))
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("kv", ["f16", "q8_0"])
+def test_drafts_beyond_a_sliding_window_give_the_plain_text(folder: Path, kv: str) -> None:
+    path = folder / f"windowed-{kv}.gguf"
+    ids = windowed.write(path, 500)
+    with edgellm.load(path, threads=2) as model:
+        for temperature in (0.0, 1.0):
+            options: dict[str, Any] = {"max_tokens": 150, "temperature": temperature, "kv": kv}
+            plain = model.generate(ids, **options)
+            assert len(plain.ids) > 20
+            for draft in ("lookup", model):
+                assert same(model.generate(ids, draft=draft, **options), plain)
 
 
 def test_speculation_counts_are_consistent(model: edgellm.Model) -> None:
