@@ -7,6 +7,7 @@ from collections.abc import Generator, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, TypeVar
 
+from edgellm import _core
 from edgellm.generation.request import Place, Request
 from edgellm.generation.results import Completion, Token
 from edgellm.generation.state import Generation
@@ -23,22 +24,26 @@ ALL = 1 << 30  # as many tokens as there are: the evaluation cuts them into micr
 class Run:
     """A generation in a session of its own, which ends with it."""
 
-    __slots__ = ("cache", "generation")
+    __slots__ = ("cache", "core", "generation")
 
-    def __init__(self, generation: Generation, cache: PrefixCache | None) -> None:
+    def __init__(self, model: Model, generation: Generation, cache: PrefixCache | None) -> None:
+        self.core = model._core
         self.generation = generation
         self.cache = cache
 
     def step(self, limit: int = ALL) -> list[Token]:
         """Evaluate what is wanted next, at most so many tokens, and go on."""
         generation = self.generation
-        reading = generation.prompt_left > 0
         session = generation.session
+        reading = self.cache is not None and generation.prompt_left > 0
         ids, rows = generation.wants(limit)
-        logits = append_together(session._core.model, (session,), (ids,), (rows,))[0]
-        tokens = generation.take(logits)
+        if session.overflow == "shift":
+            got = append_together(self.core, (session,), (ids,), (rows,))
+        else:  # the same, at less cost per token
+            got = _core.batch_eval(self.core, (session._core,), (ids,), (rows,))
+        tokens = generation.take(got[0])
         if reading and self.cache is not None and not generation.prompt_left:
-            self._save(self.cache)
+            self._save(self.cache)  # now, because sliding windows move on
         return tokens
 
     def end(self) -> None:
@@ -65,7 +70,7 @@ def start(model: Model, ids: Sequence[int], request: Request, place: Place) -> R
     try:
         if place.cache is not None:
             place.cache.load(session, ids)
-        return Run(Generation(model, ids, request, session, started_s), place.cache)
+        return Run(model, Generation(model, ids, request, session, started_s), place.cache)
     except BaseException:
         session.close()
         raise
