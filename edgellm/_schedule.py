@@ -292,7 +292,7 @@ class Schedule:
         siblings, prompt.siblings = prompt.siblings, []
         for text in siblings:
             try:
-                text.session = self._copy(first.session, prompt.context)
+                text.session = first.session.fork(prompt.context)
                 text.generation = Generation(
                     self._model, prompt.ids, text.request, text.session, text.submitted_s, self._clock
                 )
@@ -300,9 +300,6 @@ class Schedule:
                 self._end(text, news, error)
             else:
                 self._members.append(text)
-
-    def _copy(self, session: Session, context: int) -> Session:
-        return self._model.session_from_bytes(session.to_bytes(), context, self._kv)
 
     def _leave(self, text: Text, news: News, error: Exception) -> None:
         if text.prompt.siblings:

@@ -165,8 +165,6 @@ def _cache(args: argparse.Namespace, model: "edgellm.Model") -> Any:
     size = args.cache_bytes
     if size is None:
         size = min(_free_bytes(model) // 4, 1_000_000_000)
-    if not hasattr(edgellm, "PrefixCache"):
-        return None
     return edgellm.PrefixCache(model, size, args.kv) if size > 0 else None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import secrets
 import threading
 from collections import OrderedDict
@@ -16,6 +15,7 @@ from edgellm.server.fields import Fields
 from edgellm.server.settings import Settings
 
 if TYPE_CHECKING:
+    from edgellm.grammar import Grammar
     from edgellm.model import Model
 
 MAX_STOPS = 16
@@ -49,22 +49,20 @@ class Grammars:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        self._kept: OrderedDict[tuple[str, str], Any] = OrderedDict()
+        self._kept: OrderedDict[str, Grammar] = OrderedDict()
         self._lock = threading.Lock()
 
-    def gbnf(self, text: str) -> Any:
+    def gbnf(self, text: str) -> Grammar:
         """A grammar from its text."""
-        return self._get(("gbnf", text))
+        from edgellm import grammar
 
-    def _get(self, key: tuple[str, str]) -> Any:
-        grammar = importlib.import_module("edgellm.grammar")
         with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-        made = grammar.from_gbnf(self._tokenizer, key[1])
+            if text in self._kept:
+                self._kept.move_to_end(text)
+                return self._kept[text]
+        made = grammar.from_gbnf(self._tokenizer, text)
         with self._lock:
-            self._kept[key] = made
+            self._kept[text] = made
             while len(self._kept) > _GRAMMARS:
                 self._kept.popitem(last=False)
         return made

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 from edgellm.chat import encode_chat
@@ -10,6 +9,7 @@ from edgellm.server import asking
 from edgellm.server.asking import Asked, Desk
 from edgellm.server.errors import bad
 from edgellm.server.fields import Fields
+from edgellm.tools import ToolCalling
 
 MAX_TOP_LOGPROBS = 20
 _ANY_OBJECT = {"type": "object"}
@@ -103,12 +103,12 @@ def _content_grammar(fields: Fields) -> str | None:
         return gbnf
     if gbnf is not None:
         raise bad("grammar and response_format exclude each other", "grammar")
-    schema_to_gbnf = importlib.import_module("edgellm.grammar").schema_to_gbnf
+    from edgellm.grammar import schema_to_gbnf
 
     return str(asking.checked(lambda: schema_to_gbnf(schema), "response_format"))
 
 
-def _tools(fields: Fields, desk: Desk, content: str | None) -> Any:
+def _tools(fields: Fields, desk: Desk, content: str | None) -> ToolCalling | None:
     tools = fields.take("tools")
     choice = fields.take("tool_choice")
     parallel = fields.flag("parallel_tool_calls", True)
@@ -121,10 +121,8 @@ def _tools(fields: Fields, desk: Desk, content: str | None) -> Any:
     for i, tool in enumerate(tools):
         if isinstance(tool, dict) and tool.get("type") != "function":
             raise bad(f"tools[{i}].type must be 'function'", f"tools[{i}].type")
-    ToolCalling = importlib.import_module("edgellm.tools").ToolCalling
-
     model = desk.model
-    made = asking.checked(
+    made: ToolCalling = asking.checked(
         lambda: ToolCalling(
             model.tokenizer,
             model.chat_template,

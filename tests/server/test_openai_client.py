@@ -224,3 +224,24 @@ def test_embeddings_are_those_of_embed(client: openai.OpenAI, model: edgellm.Mod
     for wrong in ({"dimensions": 3}, {"input": ""}, {"input": []}, {"input": "the " * 500}):
         with pytest.raises(openai.BadRequestError):
             client.embeddings.create(**{"model": "tiny", "input": "a", **wrong})
+
+
+def test_beginnings_of_prompts_are_shared(model: edgellm.Model) -> None:
+    prompt = "the cat in the water " * 12
+    want = model.generate(prompt, max_tokens=12).text
+    cache = edgellm.PrefixCache(model, 5_000_000)
+    with running(model, cache=cache, step_tokens=64) as server:
+        client = server.client()
+        options = {"model": "tiny", "prompt": prompt, "max_tokens": 12, "temperature": 0}
+        cached = []
+        for extra in ({}, {}, {"cache_prompt": False}):
+            got = client.completions.create(**options, extra_body=extra)
+            assert got.choices[0].text == want
+            cached.append(got.usage.prompt_tokens_details.cached_tokens)
+        prompts = [f"{prompt}{i}" for i in range(8)]  # all at once: what the first reads, the others find
+        got = client.completions.create(**{**options, "prompt": prompts})
+        assert [c.text for c in got.choices] == [model.generate(p, max_tokens=12).text for p in prompts]
+        stats = server.scheduler.stats()
+    assert cached[0] == cached[2] == 0 < cached[1]
+    assert stats.cached_tokens >= cached[1] * 9
+    assert cache.hits >= 9
