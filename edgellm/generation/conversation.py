@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import fields
@@ -166,8 +165,9 @@ def _gbnf(options: Options) -> str | None:
     if grammar is not None and schema is not None:
         raise ValueError("grammar and json_schema: give one of them")
     if schema is not None:
-        text: str = importlib.import_module("edgellm.grammar").schema_to_gbnf(schema)
-        return text
+        from edgellm.grammar import schema_to_gbnf
+
+        return schema_to_gbnf(schema)
     if grammar is not None and not isinstance(grammar, str):
         raise ValueError("grammar: with tools it must be text, because it becomes part of a larger one")
     return grammar

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import operator
 from collections.abc import Mapping, Sequence
@@ -50,7 +49,7 @@ class Options(TypedDict, total=False):
     stop: str | Sequence[str] | None
     context: int | None
     grammar: str | Grammar | None
-    json_schema: Mapping[str, Any] | bool | str | None
+    json_schema: dict[str, Any] | bool | str | None
     draft: str | Model | None
     logprobs: int | None
     logit_bias: Mapping[int, float] | None
@@ -177,18 +176,18 @@ def _check_grammar(grammar: object, model: Model) -> None:
         raise ValueError("grammar: it was compiled for another vocabulary")
 
 
-def _compiled(model: Model, grammar: str | Grammar | None, schema: Any) -> Grammar | None:
+def _compiled(
+    model: Model, grammar: str | Grammar | None, schema: dict[str, Any] | bool | str | None
+) -> Grammar | None:
     if schema is None and not isinstance(grammar, str):
         return grammar
-    if grammar is not None and schema is not None:
+    from edgellm.grammar import from_gbnf, from_json_schema
+
+    if schema is None:
+        return from_gbnf(model.tokenizer, str(grammar))
+    if grammar is not None:
         raise ValueError("grammar and json_schema: give one of them")
-    grammars = importlib.import_module("edgellm.grammar")
-    made: Grammar = (
-        grammars.from_json_schema(model.tokenizer, schema)
-        if schema is not None
-        else grammars.from_gbnf(model.tokenizer, grammar)
-    )
-    return made
+    return from_json_schema(model.tokenizer, schema)
 
 
 def check_prompt(ids: Sequence[int], context: int) -> None:

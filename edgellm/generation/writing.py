@@ -52,7 +52,7 @@ class Writing:
         context: int | None = None,
         parse_special: bool = False,
         grammar: str | Grammar | None = None,
-        json_schema: Mapping[str, Any] | bool | str | None = None,
+        json_schema: dict[str, Any] | bool | str | None = None,
         draft: str | Model | None = None,
         logprobs: int | None = None,
         logit_bias: Mapping[int, float] | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,23 @@ def test_text_of_a_grammar_is_complete_with_every_number_of_tokens(model: edgell
             assert text.startswith("[")
             assert text.endswith("]")
             assert all(part.isdigit() for part in text[1:-1].split(", "))
+
+
+def test_text_of_a_schema_is_json_with_and_without_drafts(model: edgellm.Model) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "age": {"type": "integer", "minimum": 0}},
+        "required": ["name", "age"],
+        "additionalProperties": False,
+    }
+    for options in ({}, {"temperature": 1.0, "seed": 5}, {"temperature": 1.0, "logprobs": 1}):
+        plain = model.generate("A person:\n", 60, json_schema=schema, **options)
+        drafted = model.generate("A person:\n", 60, json_schema=schema, draft="lookup", **options)
+        assert (plain.text, plain.ids, plain.logprobs) == (drafted.text, drafted.ids, drafted.logprobs)
+        person = json.loads(plain.text)
+        assert (type(person["name"]), type(person["age"])) == (str, int)
+    with pytest.raises(ValueError, match="max_tokens: the grammar may need"):
+        model.generate("A person:\n", 3, json_schema=schema)
 
 
 def test_vectors_of_like_texts_are_nearer(model: edgellm.Model) -> None:
