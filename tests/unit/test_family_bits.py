@@ -32,6 +32,8 @@ CASES = {
     "qwen3, heads cut by tiles": (of("qwen3, separate head", hidden_size=96), "q5_0"),
     "gemma3": (of("gemma3, one token", sliding_window=512, num_key_value_heads=2), "q4_0"),
     "gemma3, heads of 24": (of("gemma3, one layer", sliding_window=256), "f32"),
+    "gemma3, beyond its window": (of("gemma3, window"), "q4_1"),
+    "mistral, beyond its window": (of("mistral, window"), "q8_0"),
     "phi3": (of("phi3, part of a head rotated"), "q5_1"),
     "phi3, long": (of("phi3, long factors of a part of a head"), "f16"),
     "gpt2": (of("gpt2, tied"), "q4_1"),
