@@ -8,7 +8,6 @@ arguments that fit its schema (`grammar`), and reads text as it comes into conte
 from __future__ import annotations
 
 import datetime
-import importlib
 import re
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
@@ -19,6 +18,7 @@ from edgellm.chat import Message, encode_chat
 
 if TYPE_CHECKING:
     from edgellm._core import Tokenizer
+    from edgellm.grammar import Grammar
 
 __all__ = ["CallReader", "ToolCalling"]
 
@@ -203,7 +203,7 @@ class ToolCalling:
         return "\n".join(rules) + "\n"
 
     def _call_rules(self) -> list[str]:
-        grammars = importlib.import_module("edgellm.grammar")
+        from edgellm.grammar import schema_to_gbnf
 
         form = self.form
         many = f" ({_literal(form.between or '')} call)*" if self._many else ""
@@ -217,7 +217,7 @@ class ToolCalling:
             if parameters is None:
                 parameters = {"properties": {}, "additionalProperties": False}
             try:
-                schema = grammars.schema_to_gbnf({"type": "object", **parameters})
+                schema = schema_to_gbnf({"type": "object", **parameters})
             except ValueError as error:
                 raise ValueError(f"tools[{i}].function.parameters: {error}") from error
             head = _literal(form.head + function["name"] + form.middle)
@@ -226,9 +226,11 @@ class ToolCalling:
             rules.append(_renamed(schema, f"args-{i}-"))
         return rules
 
-    def grammar(self) -> Any:
+    def grammar(self) -> Grammar:
         """`gbnf` compiled for the tokenizer."""
-        return importlib.import_module("edgellm.grammar").from_gbnf(self._tokenizer, self.gbnf())
+        from edgellm.grammar import from_gbnf
+
+        return from_gbnf(self._tokenizer, self.gbnf())
 
     def reader(self, messages: Sequence[Message]) -> CallReader:
         """A reader of the answer to a conversation; the ids of calls go on after those that it holds."""

@@ -107,6 +107,15 @@ class Conversing:
             `max_tokens` cannot hold the shortest call that is asked for.
         ContextError
             If the conversation does not fit in the context.
+
+        Examples
+        --------
+        >>> lamp = {"name": "lamp", "parameters": {"properties": {"on": {"type": "boolean"}}}}
+        >>> asked = [{"role": "user", "content": "It is dark."}]
+        >>> with edgellm.load(edgellm.models.resolve("smollm2-135m")) as m:
+        ...     done = m.chat(asked, tools=[{"type": "function", "function": lamp}], tool_choice="required")
+        >>> done.tool_calls[0]["function"]["name"], done.finish_reason
+        ('lamp', 'tool_calls')
         """
         tooling = (tools, tool_choice, parallel_tool_calls)
         return drain(self._answer(messages, max_tokens, tooling, options))
