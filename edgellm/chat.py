@@ -366,18 +366,7 @@ def encode_chat(
     )
 
     # Plain text runs on over the borders of segments, so that it is cut into tokens as one text.
-    longest_first = sorted(specials, key=len, reverse=True)
-    cut = re.compile(f"({'|'.join(map(re.escape, longest_first))})") if specials else None
-    ids: list[int] = []
-    plain = ""
-    for text, is_control in segments:
-        parts = cut.split(text) if cut is not None and is_control else [text]
-        plain += parts[0]
-        for special, after in zip(parts[1::2], parts[2::2], strict=True):
-            ids += [*tokenizer.encode(plain), specials[special]]
-            plain = after
-    ids += tokenizer.encode(plain)
-
+    ids = tokenizer.encode_segments(segments)
     bos = tokenizer.bos_id
     if tokenizer.add_bos and bos is not None and ids[:1] != [bos]:
         ids.insert(0, bos)

@@ -184,6 +184,75 @@ static PyObject *tokenizer_encode(PyObject *self, PyObject *args, PyObject *kwar
     return list;
 }
 
+/* UTF-8 of all texts, one after the other, and where those are that may hold control tokens. */
+static char *join_segments(PyObject *segments, size_t *n_bytes, el_stretch *control, size_t *n_control)
+{
+    const Py_ssize_t n = PyTuple_Size(segments);
+    char *joined = NULL;
+    *n_bytes = *n_control = 0;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        PyObject *text;
+        int is_control;
+        Py_ssize_t size;
+        PyObject *segment = PyTuple_GetItem(segments, i);
+        if (!PyTuple_Check(segment)) {
+            PyErr_Format(PyExc_TypeError, "segments[%zd] must be a tuple of str and bool", i);
+            goto fail;
+        }
+        if (!PyArg_ParseTuple(segment, "Up:encode_segments", &text, &is_control)) goto fail;
+        const char *utf8 = PyUnicode_AsUTF8AndSize(text, &size);
+        if (utf8 == NULL) goto fail;
+        char *grown = PyMem_Realloc(joined, *n_bytes + (size_t)size + 1);
+        if (grown == NULL) {
+            PyErr_NoMemory();
+            goto fail;
+        }
+        joined = grown;
+        memcpy(joined + *n_bytes, utf8, (size_t)size);
+        if (is_control) control[(*n_control)++] = (el_stretch){*n_bytes, *n_bytes + (size_t)size};
+        *n_bytes += (size_t)size;
+    }
+    return joined != NULL ? joined : PyMem_Malloc(1);
+
+fail:
+    PyMem_Free(joined);
+    return NULL;
+}
+
+static PyObject *tokenizer_encode_segments(PyObject *self, PyObject *arg)
+{
+    const el_tokenizer *tok = ((py_tokenizer *)self)->tok;
+    PyObject *list = NULL;
+    el_stretch *control = NULL;
+    char *joined = NULL;
+    size_t n_bytes, n_control, n = 0;
+    int32_t *ids = NULL;
+    el_error err = {0};
+    PyObject *segments = PySequence_Tuple(arg);
+    if (segments == NULL) return NULL;
+
+    control = PyMem_Malloc(((size_t)PyTuple_Size(segments) + 1) * sizeof *control);
+    if (control == NULL) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    joined = join_segments(segments, &n_bytes, control, &n_control);
+    if (joined == NULL) goto done;
+    el_status status;
+    Py_BEGIN_ALLOW_THREADS
+        status = el_tokenizer_encode_trusted(tok, joined, n_bytes, control, n_control, &ids, &n, &err);
+    Py_END_ALLOW_THREADS
+    list =
+        status == EL_OK ? list_of_ids(ids, n) : el_py_raise(state_of(self), status, &err, "encode_segments");
+
+done:
+    el_ids_free(ids);
+    PyMem_Free(joined);
+    PyMem_Free(control);
+    Py_DECREF(segments);
+    return list;
+}
+
 static PyObject *tokenizer_decode(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"ids", "skip_special", "at_start", NULL};
@@ -340,6 +409,8 @@ static PyObject *get_add_space_prefix(PyObject *self, void *closure)
 static PyMethodDef tokenizer_methods[] = {
     {"encode", (PyCFunction)(void (*)(void))tokenizer_encode, METH_VARARGS | METH_KEYWORDS,
      "encode(text, add_special=False, parse_special=False) -> list[int]"},
+    {"encode_segments", tokenizer_encode_segments, METH_O,
+     "encode_segments([(text, is_control), ...]) -> list[int] of one text; control tokens only where is_control"},
     {"decode", (PyCFunction)(void (*)(void))tokenizer_decode, METH_VARARGS | METH_KEYWORDS,
      "decode(ids, skip_special=False, at_start=True) -> str; bytes that are no UTF-8 become U+FFFD"},
     {"token_bytes", tokenizer_token_bytes, METH_O, "token_bytes(id) -> bytes that the token stands for"},

@@ -25,14 +25,30 @@ static size_t skip_spaces(const uint8_t *s, size_t n)
     return pos;
 }
 
+/* Special token that s[pos, n) starts with, or -1: the longest, be it user-defined or a control token of the stretch
+ * that ends at `trusted`. */
+static int32_t special_at(const el_tokenizer *tok, const uint8_t *s, size_t n, size_t pos, size_t trusted)
+{
+    if (trusted == n) return el_vocab_special_at(tok, s + pos, n - pos, 1);
+    const int32_t user = el_vocab_special_at(tok, s + pos, n - pos, 0);
+    if (trusted <= pos) return user;
+    const int32_t any = el_vocab_special_at(tok, s + pos, trusted - pos, 1);
+    if (any < 0 || user < 0) return any < 0 ? user : any;
+    return el_vocab_bytes(tok, any).size >= el_vocab_bytes(tok, user).size ? any : user;
+}
+
 /* The whole text: special tokens, leftmost and longest first, and the plain text between them. */
-static el_status encode_text(el_encoder *e, const uint8_t *s, size_t n, int parse_control)
+static el_status encode_text(el_encoder *e, const uint8_t *s, size_t n, const el_stretch *control,
+                             size_t n_control)
 {
     size_t plain = 0;
     size_t pos = 0;
+    size_t at = 0;  // first stretch that does not end before `pos`
     bool starts = true;
     while (pos < n) {
-        const int32_t id = el_vocab_special_at(e->tok, s + pos, n - pos, parse_control);
+        while (at < n_control && control[at].end <= pos) at++;
+        const bool inside = at < n_control && control[at].begin <= pos;
+        const int32_t id = special_at(e->tok, s, n, pos, inside ? control[at].end : 0);
         if (id < 0) {
             pos++;
             continue;
@@ -65,7 +81,8 @@ static el_status encode_all(el_encoder *e, const char *text, size_t n_bytes, uns
     el_status st = EL_OK;
     if (special && info->add_bos && info->bos >= 0) st = el_push_id(e, info->bos);
     if (st == EL_OK && n_bytes > 0) {
-        st = encode_text(e, (const uint8_t *)text, n_bytes, (flags & EL_ENCODE_PARSE_SPECIAL) != 0);
+        const el_stretch all = {0, n_bytes};
+        st = encode_text(e, (const uint8_t *)text, n_bytes, &all, (flags & EL_ENCODE_PARSE_SPECIAL) != 0);
     }
     if (st == EL_OK && special && info->add_eos && info->eos >= 0) st = el_push_id(e, info->eos);
     return st;
@@ -91,26 +108,49 @@ static el_status grow_scratch(el_encoder *e, size_t bytes)
     return EL_OK;
 }
 
+static const el_growth growing = {grow_ids, grow_scratch};
+
+/* Hand over what was encoded, or nothing. */
+static el_status finish(el_encoder *e, el_status st, size_t n_bytes, int32_t **ids, size_t *n_ids,
+                        el_error *err)
+{
+    if (st == EL_OK && e->n_ids > 0) {
+        *ids = e->ids;
+        *n_ids = e->n_ids;
+    } else {
+        free(e->ids);
+    }
+    free(e->scratch);
+    if (st != EL_OK) return el_fail(err, st, "no memory to encode a text of %zu bytes", n_bytes);
+    return EL_OK;
+}
+
 el_status el_tokenizer_encode(const el_tokenizer *tok, const char *text, size_t n_bytes, unsigned flags,
                               int32_t **ids, size_t *n_ids, el_error *err)
 {
     *ids = NULL;
     *n_ids = 0;
-    el_status st = check_text(text, n_bytes, err);
+    const el_status st = check_text(text, n_bytes, err);
     if (st != EL_OK) return st;
-
-    static const el_growth growing = {grow_ids, grow_scratch};
     el_encoder e = {.tok = tok, .grow = &growing};
-    st = encode_all(&e, text, n_bytes, flags);
-    if (st == EL_OK && e.n_ids > 0) {
-        *ids = e.ids;
-        *n_ids = e.n_ids;
-    } else {
-        free(e.ids);
+    return finish(&e, encode_all(&e, text, n_bytes, flags), n_bytes, ids, n_ids, err);
+}
+
+el_status el_tokenizer_encode_trusted(const el_tokenizer *tok, const char *text, size_t n_bytes,
+                                      const el_stretch *control, size_t n_control, int32_t **ids,
+                                      size_t *n_ids, el_error *err)
+{
+    *ids = NULL;
+    *n_ids = 0;
+    const el_status st = check_text(text, n_bytes, err);
+    if (st != EL_OK || n_bytes == 0) return st;
+    for (size_t i = 0, from = 0; i < n_control; from = control[i++].end) {
+        if (control[i].begin < from || control[i].end < control[i].begin || control[i].end > n_bytes)
+            return el_fail(err, EL_ERR_ARG, "stretch %zu overlaps the one before or the end of the text", i);
     }
-    free(e.scratch);
-    if (st != EL_OK) return el_fail(err, st, "no memory to encode a text of %zu bytes", n_bytes);
-    return EL_OK;
+    el_encoder e = {.tok = tok, .grow = &growing};
+    return finish(&e, encode_text(&e, (const uint8_t *)text, n_bytes, control, n_control), n_bytes, ids,
+                  n_ids, err);
 }
 
 static el_status ids_too_small(el_encoder *e, size_t more)

@@ -89,6 +89,19 @@ size_t el_tokenizer_max_ids(const el_tokenizer *tok, size_t n_bytes);
 el_status el_tokenizer_encode(const el_tokenizer *tok, const char *text, size_t n_bytes, unsigned flags,
                               int32_t **ids, size_t *n_ids, el_error *err);
 
+/// Bytes of a text from `begin` to before `end`.
+typedef struct el_stretch {
+    size_t begin, end;
+} el_stretch;
+
+/// As el_tokenizer_encode without EL_ENCODE_ADD_SPECIAL, of a text whose texts of control tokens become tokens only
+/// where they lie wholly inside one of the stretches: a prompt of which only parts may be trusted.
+///
+/// @param[in] control  (n_control,) ascending, not overlapping
+el_status el_tokenizer_encode_trusted(const el_tokenizer *tok, const char *text, size_t n_bytes,
+                                      const el_stretch *control, size_t n_control, int32_t **ids,
+                                      size_t *n_ids, el_error *err);
+
 /// Bytes of scratch with which el_tokenizer_encode_into encodes any text of `n_bytes` bytes. Less is enough
 /// for usual texts: what counts is the longest piece that no token crosses an end of (a word).
 size_t el_tokenizer_scratch_bytes(const el_tokenizer *tok, size_t n_bytes);
