@@ -41,16 +41,16 @@ def test_hidden_rows_of_a_family_are_those_of_transformers(name: str, root: Path
 # The same model, as older or newer converters write it.
 WORDS: dict[str, tuple[str, dict[str, object]]] = {
     "a pattern that is the usual one": (
-        "gemma3, within its window",
+        "gemma3, window",
         {"gemma3.attention.sliding_window_pattern": 6},
     ),
     "a local base that is the usual one": (
-        "gemma3, within its window",
+        "gemma3, window",
         {"gemma3.rope.freq_base_swa": 10000.0},
     ),
     "a list of the layers that have a window": (
-        "gemma3, within its window",
-        {"gemma3.attention.sliding_window_pattern": [True] * 5 + [False]},
+        "gemma3, window",
+        {"gemma3.attention.sliding_window_pattern": [True] * 5 + [False, True]},
     ),
     "a window of zero": ("qwen3, heads of 128", {"qwen3.attention.sliding_window": 0}),
     "no scaling": ("qwen2, grouped, tied", {"qwen2.rope.scaling.type": "none"}),
