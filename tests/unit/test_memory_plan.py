@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers import tiny_model
+from helpers import tiny_model, windowed
 
 import edgellm
 
@@ -29,13 +29,15 @@ before = resident("VmRSS")
 import edgellm
 
 path, context, options = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
+kv = options.pop("kv", None)
 model = edgellm.load(path, **options)
-session = model.session(context=context)
+session = model.session(context=context, kv=kv)
 vocab = model.config.vocab
 session.eval([i * 7919 % vocab for i in range(context - 8)])
 for token in range(8):
     session.eval([token])
-print(json.dumps({"beyond": resident("VmHWM") - before, "plan": model.plan(context=context).total_bytes}))
+plan = model.plan(context=context, kv=kv).total_bytes
+print(json.dumps({"beyond": resident("VmHWM") - before, "plan": plan}))
 """
 
 
@@ -64,10 +66,20 @@ def large(tmp_path_factory):
         ("large.gguf", {"threads": 2}),
         ("large.edge", {"threads": 2}),
         ("large.edge", {"threads": 2, "resident": True}),
+        ("large.edge", {"threads": 2, "kv": "q8_0"}),
     ],
 )
 def test_peak_memory_is_what_was_planned(large, name, options):
     found = measure(large / name, 256, **options)
+    assert abs(found["beyond"] - found["plan"]) <= 0.02 * found["plan"] + CONSTANT_BYTES, found
+
+
+def test_peak_memory_of_rings_is_what_was_planned(tmp_path):
+    """Seven layers of eight heads, of which one keeps 8192 positions and six keep 256."""
+    heads = {"num_attention_heads": 8, "num_key_value_heads": 8, "max_position_embeddings": 8192}
+    windowed.write(tmp_path / "m.gguf", 10, **heads)
+    found = measure(tmp_path / "m.gguf", 8192, threads=1)
+    assert found["plan"] > 10_000_000
     assert abs(found["beyond"] - found["plan"]) <= 0.02 * found["plan"] + CONSTANT_BYTES, found
 
 

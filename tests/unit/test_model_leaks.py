@@ -37,6 +37,14 @@ def use(paths: list[Path], bad: Path, turn: int) -> None:
         if turn % 8 == 2:
             copy = model.session_from_bytes(sessions[0].to_bytes(), context=16)
             copy.truncate(0)
+        if turn % 8 == 3:
+            cache = edgellm.PrefixCache(model, 1 << 20, "f16")
+            with model.session(context=128, kv="f16") as long:
+                long.eval([1] * 70)
+                cache.save(long, [1] * 70)
+                long.fork(context=80).close()
+            with model.session(context=128, kv="f16") as again:
+                assert cache.load(again, [1] * 70) == 64
     if turn % 8 == 5:
         with pytest.raises(edgellm.FormatError):
             edgellm.load(bad)
