@@ -363,7 +363,7 @@ static void resolve(builder *b)
     }
 }
 
-/* Bytes that can be read at each state. A pass carries them through one more call. */
+/* Bytes that can be read at each state, and how deep its calls go at most: who reads follows them. */
 static el_status find_first(el_automaton *a, el_error *err)
 {
     for (size_t s = 0; s < a->n_states; s++) {
@@ -373,20 +373,28 @@ static el_status find_first(el_automaton *a, el_error *err)
             }
         }
     }
-    for (unsigned pass = 0; pass < EL_GRAMMAR_DEPTH; pass++) {
-        bool changed = false;
+    bool changed = true;
+    while (changed) {  // a pass carries them through one more call at least
+        changed = false;
         for (size_t s = a->n_states; s-- > 0;) {
-            for (uint32_t i = a->states[s].call; i < a->states[s + 1].call; i++) {
+            struct el_state *state = &a->states[s];
+            for (uint32_t i = state->call; i < state[1].call; i++) {
+                const struct el_state *start = &a->states[a->calls[i].start];
                 for (unsigned w = 0; w < 4; w++) {
-                    const uint64_t more = a->states[a->calls[i].start].first[w] & ~a->states[s].first[w];
-                    a->states[s].first[w] |= more;
+                    const uint64_t more = start->first[w] & ~state->first[w];
+                    state->first[w] |= more;
                     changed |= more != 0;
                 }
+                if (start->depth < state->depth) continue;
+                state->depth = (uint16_t)(start->depth + 1);
+                changed = true;
+                if (state->depth <= EL_GRAMMAR_DEPTH) continue;
+                return el_fail(err, EL_ERR_FORMAT, "more than %u rules begin with each other",
+                               EL_GRAMMAR_DEPTH);
             }
         }
-        if (!changed) return EL_OK;
     }
-    return el_fail(err, EL_ERR_FORMAT, "more than %u rules begin with each other", EL_GRAMMAR_DEPTH);
+    return EL_OK;
 }
 
 static void builder_free(builder *b)

@@ -42,6 +42,7 @@ typedef struct el_automaton {
         uint32_t step, call, token;  // first of its steps, calls, tokens; the next state's are behind them
         uint32_t frame;              // first kind of frame that comes back here, or EL_NONE
         uint32_t cost;               // tokens that surely suffice from here to the end of its part
+        uint16_t depth;              // calls within calls that can begin here
         uint8_t final;
         uint64_t first[4];           // bytes that can be read here, through calls too
     } *states;                       // (n_states + 1,)

@@ -236,8 +236,11 @@ el_status el_matcher_mask(el_matcher *m, size_t tokens_left, float *logits, size
             for (size_t i = 0; i < n; i++) logits[first + i] = -INFINITY;
             continue;
         }
-        for (size_t i = 0; i < n; i++) {
-            logits[first + i] = allowed >> i & 1 ? logits[first + i] : -INFINITY;
+        for (size_t i = 0; i < n; i += 8) {  // most groups of eight are all allowed or all not
+            const unsigned eight = (unsigned)(allowed >> i) & 0xFF;
+            for (size_t j = i; eight != 0xFF && j < n && j < i + 8; j++) {
+                if (!(eight >> (j - i) & 1)) logits[first + j] = -INFINITY;
+            }
         }
     }
     free(bits);

@@ -156,7 +156,7 @@ static bool reads(const struct el_state *state, uint8_t byte)
     return state->first[byte / 64] >> byte % 64 & 1;
 }
 
-/* A call within a call within a call ... is at most EL_GRAMMAR_DEPTH deep (find_first of the automaton). */
+/* A call within a call within a call ... is at most EL_GRAMMAR_DEPTH deep (the automaton says so). */
 static el_status step_from(el_stacks *s, el_top top, uint8_t byte, el_set *to)
 {
     const el_automaton *a = s->a;
