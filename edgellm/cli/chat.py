@@ -168,7 +168,7 @@ def _command(talk: Talk, line: str) -> bool:
     elif name == "/stats":
         dialogue = talk.dialogue
         print(
-            f"[{len(talk.messages)} messages, {len(dialogue.held)} tokens held, "
+            f"[{len(talk.messages)} messages, {dialogue.position} tokens held, "
             f"{dialogue.kept} of them kept for the last answer]",
             file=sys.stderr,
         )

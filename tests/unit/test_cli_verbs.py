@@ -251,6 +251,17 @@ def test_chat_forgets_the_oldest_where_the_context_is_full(
     assert len(asked[-1]) < 10
 
 
+def test_chat_shifts_a_full_context_where_asked(
+    tiny: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--context", "70", "--overflow", "shift", "--max-tokens", "60")
+    assert converse(tiny, monkeypatch, "the cat", "/stats", "on", options=options) == 0
+    told = capsys.readouterr()
+    assert len(told.out.splitlines()) >= 2
+    held = int(told.err.split(" tokens held")[0].rpartition(" ")[2])
+    assert 0 < held <= 70
+
+
 def test_chat_commands_do_what_they_say(
     tiny: str,
     asked: list[list[str]],
