@@ -95,7 +95,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         model = write(Path(folder, "tiny.gguf"))
         command = [sys.executable, "-m", "edgellm", "serve", str(model), "--port", "0", "--json"]
-        command += ["--cache-bytes", "20000000", "--max-waiting", "1000"]
+        command += ["--cache-bytes", "2000000", "--max-waiting", "1000"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as own:
             assert own.stdout is not None
             port = int(json.loads(own.stdout.readline())["url"].rpartition(":")[2])

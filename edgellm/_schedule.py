@@ -362,21 +362,22 @@ class Schedule:
         """Give everything back; nothing of the text changes any more."""
         if text.done:
             return
-        generation = text.generation
+        generation, completion = text.generation, None
         if error is None and generation is not None:
             generation.cancel()
-            text.completion = generation.result()
-            if text.completion.finish_reason != "cancelled":
+            completion = generation.result()
+            if completion.finish_reason != "cancelled":
                 try:
                     self._save(text)
                 except Exception as failure:
                     error = failure
         elif error is None:
             timings = Timings(len(text.prompt.ids), 0, 0.0, 0.0, 0.0)
-            text.completion = Completion("", [], timings, "cancelled")
-        text.error = error
+            completion = Completion("", [], timings, "cancelled")
         text.finished_s = self._clock()
         if text.admitted_s is not None:
             self.held_bytes -= text.prompt.need_bytes
         text.generation = text.session = None
+        text.error = error
+        text.completion = completion if error is None else None  # last: from here on it is done
         news.append((text, list(tokens)))

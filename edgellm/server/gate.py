@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from edgellm.server.telemetry import Telemetry
 
 OPEN_PATHS = ("/", "/health", "/healthz")  # need no key: they tell nothing
+QUIET_PATHS = (*OPEN_PATHS, "/metrics")  # asked for all the time: logged only if they fail
 LINGER_S = 2.0  # how long a body that is too large is read and dropped, so that its sender sees the answer
 
 
@@ -160,7 +161,7 @@ class Gate:
             if record.status >= 500 and record.outcome == "refused":
                 record.outcome = "failed"
             self._telemetry.count(record)
-            if record.path not in OPEN_PATHS or record.status >= 400:
+            if record.path not in QUIET_PATHS or record.status >= 400:
                 self._log(record.line())
 
     def _worded(self, error: Exception, record: Record) -> ApiError:
