@@ -25,7 +25,7 @@ def accepts(schema, text: str, **options) -> bool:
 
 @pytest.mark.parametrize("block", range(8))
 def test_texts_of_random_schemas_are_valid(block):
-    """The whole of it is `python tools/constrained_outputs.py`: 100,000 texts."""
+    """The whole of it is `python benchmarks/constrained_outputs.py`: 100,000 texts."""
     written = 0
     for seed in range(block * 100, block * 100 + 100):
         schema, found = texts(TOKENIZER, seed, 4)

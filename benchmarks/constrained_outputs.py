@@ -1,7 +1,7 @@
 """Constrained texts by the hundred thousand, each checked by the `jsonschema` package; and what masks cost.
 
-python tools/constrained_outputs.py [--count 100000] [--tokenizer MODEL.gguf]
-python tools/constrained_outputs.py --speed MODEL.gguf
+python benchmarks/constrained_outputs.py [--count 100000] [--tokenizer MODEL.gguf]
+python benchmarks/constrained_outputs.py --speed MODEL.gguf
 """
 
 import argparse
@@ -60,7 +60,8 @@ def speed(tok: Tokenizer) -> None:
             for _ in range(98 if label == "100th text" else 0):
                 walk(tok, grammar.matcher(), rng, 200)
             logits = rng.standard_normal(tok.vocab_size).astype(np.float32)
-            matcher, spent = grammar.matcher(), []
+            matcher = grammar.matcher()
+            spent: list[float] = []
             while not matcher.finished and len(spent) < 200:
                 row = logits.copy()
                 rng.shuffle(row)
