@@ -417,3 +417,20 @@ def test_embed_writes_lines_json_or_a_file(
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))
     assert cli.main(["embed", tiny]) == 2
     assert cli.main(["embed", tiny, ""]) == 1
+
+
+def test_text_follows_a_schema_or_grammar(
+    tiny: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    schema = {"type": "object", "properties": {"on": {"type": "boolean"}}, "required": ["on"]}
+    text = json.dumps(schema | {"additionalProperties": False})
+    (tmp_path / "lamp.json").write_text(text)
+    for given in (text, str(tmp_path / "lamp.json")):
+        found = run_json(capsys, "run", tiny, "the", "--max-tokens", "40", "--json-schema", given)
+        assert set(json.loads(found["text"])) == {"on"}
+    (tmp_path / "date.gbnf").write_text('root ::= [0-9] "-" [0-9]')
+    arguments = ["--message", "the", "--max-tokens", "9", "--grammar", str(tmp_path / "date.gbnf")]
+    answer = run_json(capsys, "chat", tiny, *arguments)["text"]
+    assert (len(answer), answer[1]) == (3, "-")
+    assert cli.main(["run", tiny, "the", "--json-schema", '{"type": "lamp"}']) == 1
+    assert "#/type" in capsys.readouterr().err
