@@ -252,11 +252,12 @@ static el_status assemble(maker *m, el_mask_key key, el_mask **out)
         ids += dense ? 0 : m->classes[i].n;
     }
     const bool all = total > 2 * words && m->n_classes > 1;
-    const size_t bytes = sizeof(el_mask) + m->n_classes * sizeof(el_mask_class) + (bits + all) * words * 8 +
+    const size_t own = (sizeof(el_mask) + 7) / 8 * 8;  // words of 64 bits follow
+    const size_t bytes = own + m->n_classes * sizeof(el_mask_class) + (bits + all) * words * 8 +
                          m->n_pending * sizeof(el_pending) + ids * 4;
     el_mask *mask = calloc(1, bytes);
     if (mask == NULL) return EL_ERR_NOMEM;
-    uint64_t *next_bits = (uint64_t *)(mask + 1);
+    uint64_t *next_bits = (uint64_t *)((char *)mask + own);
     uint64_t *union_bits = all ? next_bits : NULL;
     next_bits += all ? words : 0;
     el_mask_class *classes = (el_mask_class *)(next_bits + bits * words);

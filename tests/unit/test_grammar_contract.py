@@ -50,6 +50,52 @@ def test_grammar_is_refused_with_place_and_reason(text):
     assert REFUSED[text] in str(refused.value)
 
 
+SUMS = r"""
+root ::= (sum "=" ws term "\n")+
+sum ::= term ([-+*/] term)*
+term ::= name | num | "(" ws sum ")" ws
+name ::= [a-z] [a-z0-9_]* ws
+num ::= [0-9]+ ws
+ws ::= [ \t\n]*
+"""
+MOVES = r"""
+root ::= "1. " move " " move "\n" ([1-9] [0-9]? ". " move " " move "\n")+
+move ::= (pawn | piece | "O-O" "-O"?) [+#]?
+piece ::= [NBKQR] [a-h]? [1-8]? "x"? [a-h] [1-8]
+pawn ::= ([a-h] "x")? [a-h] [1-8] ("=" [NBKQR])?
+"""
+LINES = r"""
+root ::= item+  # a list
+item ::= "- " [^\r\n\x0b\x85\u2028]+ "\n"
+"""
+PROGRAM = r"""
+root ::= func*
+func ::= type name "(" (type name)? ")" "{" stat* "}"
+type ::= "int" ws | "char" ws
+stat ::=
+    ( type name ws "=" ws expr ";" ) |
+    ( "while" "(" expr ")" "{" stat* "}" ("else" "{" stat* "}")? )
+name ::= [a-zA-Z_] [a-zA-Z_0-9]*
+expr ::= name | "-" expr | "(" ws expr ws ")"
+ws ::= ([ \t\n]+)
+"""
+USUAL = [  # of the kinds that users of llama.cpp bring
+    (SUMS, "a+( 3*b) =1\n"),
+    (SUMS, "x=2\ny = 3 \n"),
+    (MOVES, "1. e4 e5\n2. Nf3 Nc6\n3. O-O exd8=Q#\n"),
+    (LINES, "- one\n- zwei é\n"),
+    (PROGRAM, "int main(char x){while(-y){int a = (\tb );}else{}}"),
+]
+
+
+@pytest.mark.parametrize(("text", "sample"), USUAL)
+def test_grammar_of_a_usual_kind_reads_its_texts(text, sample):
+    matcher = from_gbnf(TOKENIZER, text).matcher()
+    for byte in sample.encode():
+        matcher.accept(byte)
+    assert matcher.complete
+
+
 def test_grammar_of_sets_that_explode_is_read_by_stacks():
     matcher = from_gbnf(TOKENIZER, 'root ::= [ab]* "a" [ab]{20}').matcher()
     for byte in b"abab" * 5 + b"a":
