@@ -57,8 +57,11 @@ static PyObject *cpu_kernels(PyObject *module, PyObject *args)
     PyObject *out = PyDict_New();
     const char *op;
     for (size_t i = 0; out != NULL && (op = el_op_name(i)) != NULL; i++) {
+        // A key made by PyDict_SetItemString is interned; `load` asks so often that their table would grow.
+        PyObject *key = PyUnicode_FromString(op);
         PyObject *chosen = PyUnicode_FromString(el_op_isa(op, index, cpu, (size_t)rows));
-        if (chosen == NULL || PyDict_SetItemString(out, op, chosen) < 0) Py_CLEAR(out);
+        if (key == NULL || chosen == NULL || PyDict_SetItem(out, key, chosen) < 0) Py_CLEAR(out);
+        Py_XDECREF(key);
         Py_XDECREF(chosen);
     }
     return out;
