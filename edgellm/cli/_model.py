@@ -33,6 +33,8 @@ def add_generation_arguments(parser: argparse.ArgumentParser, max_tokens: int) -
     parser.add_argument("--top-p", type=float, default=1.0, metavar="P", help="1: off")
     parser.add_argument("--min-p", type=float, default=0.0, metavar="P", help="0: off")
     parser.add_argument("--repeat-penalty", type=float, default=1.0, metavar="R", help="1: off")
+    for name in ("presence", "frequency"):
+        parser.add_argument(f"--{name}-penalty", type=float, default=0.0, metavar="P", help="0: off")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same text (default: %(default)s)")
     parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of streaming")
@@ -59,6 +61,7 @@ def load(args: argparse.Namespace, threads: int | None) -> "edgellm.Model":
 def generation(args: argparse.Namespace) -> dict[str, Any]:
     """Keyword arguments for `edgellm.Model.stream` and its kin."""
     names = (
-        "max_tokens", "temperature", "top_k", "top_p", "min_p", "repeat_penalty", "seed", "stop", "context",
+        "max_tokens", "temperature", "top_k", "top_p", "min_p", "repeat_penalty", "presence_penalty",
+        "frequency_penalty", "seed", "stop", "context",
     )  # fmt: skip
     return {name: getattr(args, name) for name in names}

@@ -42,18 +42,48 @@ class Matcher(Protocol):
         """Ids that are the only possible ones from here, one after the other."""
 
 
+class Penalties:
+    """What is taken off the logits of tokens that were generated; the prompt does not count.
+
+    Source: OpenAI's API reference, "presence_penalty" and "frequency_penalty": a token that was generated
+    c > 0 times loses presence + c frequency.
+    """
+
+    __slots__ = ("_counts", "_frequency", "_off", "_presence", "_seen")
+
+    def __init__(self, presence: float, frequency: float) -> None:
+        self._presence = presence
+        self._frequency = frequency
+        self._counts: dict[int, int] = {}
+        self._seen = 0  # tokens of prompt and text that were looked at
+        self._off: NDArray[np.float32] | None = None  # (vocab,)
+
+    def apply(self, logits: NDArray[np.float32], text: Sequence[int]) -> None:
+        """Change the logits of the token after `text` and its prompt; the first call is after the prompt."""
+        if self._off is None:
+            self._off = np.zeros_like(logits)
+            self._seen = len(text)
+        for token in text[self._seen :]:
+            count = self._counts[token] = self._counts.get(token, 0) + 1
+            self._off[token] = self._presence + count * self._frequency
+        self._seen = len(text)
+        np.subtract(logits, self._off, out=logits)
+
+
 class Chooser:
     """Chooses the tokens of one text, given the logits where each stands.
 
-    The order is: log-probabilities of the raw logits, the grammar's mask, bias, repetition penalty, top-k,
-    top-p, min-p, temperature.
+    The order is: log-probabilities of the raw logits, the grammar's mask, presence and frequency penalties,
+    bias, repetition penalty, top-k, top-p, min-p, temperature.
     """
 
-    __slots__ = ("_grammar", "_logprobs", "_penalised", "_sampler", "_tokenizer", "forbidden", "matcher")
+    __slots__ = ("_logprobs", "_penalised", "_penalties", "_sampler", "_tokenizer", "forbidden", "matcher")
 
     def __init__(self, request: Request, tokenizer: Tokenizer) -> None:
         self._sampler = request.sampler()
         self._penalised = request.sampling.repeat_penalty != 1.0
+        presence, frequency = request.sampling.presence_penalty, request.sampling.frequency_penalty
+        self._penalties = Penalties(presence, frequency) if presence != 0.0 or frequency != 0.0 else None
         self._logprobs = request.logprobs
         self._tokenizer = tokenizer
         self.matcher: Matcher | None = None if request.grammar is None else request.grammar.matcher()
@@ -69,6 +99,8 @@ class Chooser:
         raw = logits.copy() if self._logprobs is not None else None
         if self.matcher is not None:
             self.matcher.mask(logits, left)
+        if self._penalties is not None:
+            self._penalties.apply(logits, text)
         recent = text[-REPEAT_WINDOW:] if self._penalised else ()
         try:
             token = self._sampler.choose(logits, recent, position)

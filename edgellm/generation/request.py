@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 from edgellm import _core
@@ -35,6 +35,8 @@ class Sampling:
     min_p: float = 0.0
     repeat_penalty: float = 1.0
     seed: int = 0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
 
 
 class Options(TypedDict, total=False):
@@ -46,6 +48,8 @@ class Options(TypedDict, total=False):
     min_p: float
     repeat_penalty: float
     seed: int
+    presence_penalty: float
+    frequency_penalty: float
     stop: str | Sequence[str] | None
     context: int | None
     grammar: str | Grammar | None
@@ -58,7 +62,8 @@ class Options(TypedDict, total=False):
     cache: PrefixCache | None
 
 
-_SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repeat_penalty", "seed")
+_SAMPLING = tuple(field.name for field in fields(Sampling))
+MOST_PENALTY = 1e6  # far beyond any logit, and the penalty of a long text stays finite
 _PLACES = ("context", "kv", "overflow", "cache")  # options that say where a text is generated, not which
 
 
@@ -131,6 +136,10 @@ class Request:
             raise ValueError(f"max_tokens must be at least 1, got {self.max_tokens}")
         if any(not isinstance(s, str) or not s for s in self.stop):
             raise ValueError("stop: expected non-empty strings")
+        for name in ("presence_penalty", "frequency_penalty"):
+            amount = getattr(self.sampling, name)
+            if not abs(amount) <= MOST_PENALTY:
+                raise ValueError(f"{name} must be in -{MOST_PENALTY:g}..{MOST_PENALTY:g}, got {amount}")
         vocab = model.config.vocab
         for i, value in self.logit_bias:
             if not 0 <= i < vocab or math.isnan(value):

@@ -59,6 +59,8 @@ class Writing:
         kv: str | None = None,
         overflow: Overflow = "error",
         cache: PrefixCache | None = None,
+        presence_penalty: float = 0.0,
+        frequency_penalty: float = 0.0,
     ) -> Completion:
         """Continue a prompt.
 
@@ -101,6 +103,8 @@ class Writing:
             contract. Otherwise the text ends there.
         cache : PrefixCache, optional
             Take the beginning of the prompt from there as far as it is known; leave prompt and text there.
+        presence_penalty, frequency_penalty : float
+            Taken off the logit of a token that was generated before: once, and for each time that it was.
 
         Returns
         -------
@@ -141,6 +145,8 @@ class Writing:
             "kv": kv,
             "overflow": overflow,
             "cache": cache,
+            "presence_penalty": presence_penalty,
+            "frequency_penalty": frequency_penalty,
         }
         return drain(self._tokens(self._ids(prompt, parse_special), max_tokens, options))
 

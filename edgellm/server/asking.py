@@ -89,10 +89,8 @@ class Desk:
             )
 
 
-def refuse_what_is_not_there(fields: Fields) -> None:
-    """Parameters that we know and do not have are an error, unless they ask for nothing."""
-    for name in ("presence_penalty", "frequency_penalty"):
-        fields.refuse(name, (0, 0.0), "is not supported; repeat_penalty is")
+def take_what_changes_nothing(fields: Fields) -> None:
+    """Parameters of OpenAI's that have no meaning here."""
     for name in HARMLESS:
         fields.take(name)
 
@@ -113,6 +111,8 @@ def options(fields: Fields, desk: Desk, default_max_tokens: int) -> tuple[int, d
         min_p=fields.number("min_p", 0.0, 0.0, 1.0),
         repeat_penalty=fields.number("repeat_penalty", 1.0, 0.01, 100.0),
         seed=_seed(fields),
+        presence_penalty=fields.number("presence_penalty", 0.0, -2.0, 2.0),
+        frequency_penalty=fields.number("frequency_penalty", 0.0, -2.0, 2.0),
     )
     rest: dict[str, Any] = {"stop": fields.texts("stop", MAX_STOPS)}
     bias = _bias(fields, desk.model.config.vocab)

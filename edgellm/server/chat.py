@@ -34,7 +34,7 @@ def understand(data: dict[str, Any], desk: Desk) -> Asked:
     """
     fields = Fields(data)
     desk.check_model(fields)
-    asking.refuse_what_is_not_there(fields)
+    asking.take_what_changes_nothing(fields)
     for name, why in _UNSUPPORTED.items():
         fields.refuse(name, (), why)
     fields.refuse("modalities", (["text"],), "only text is supported")

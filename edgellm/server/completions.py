@@ -23,7 +23,7 @@ def understand(data: dict[str, Any], desk: Desk) -> Asked:
     """
     fields = Fields(data)
     desk.check_model(fields)
-    asking.refuse_what_is_not_there(fields)
+    asking.take_what_changes_nothing(fields)
     fields.refuse("suffix", ("",), "is not supported: the model only continues texts")
     prompts = _prompts(fields, desk)
     count = asking.choices(fields, desk, len(prompts))

@@ -54,6 +54,29 @@ def test_logprobs_of_all_tokens_sum_to_one(model: edgellm.Model) -> None:
     assert model.generate([1, 2, 3], 1).logprobs is None
 
 
+def test_penalties_take_off_what_was_generated(model: edgellm.Model) -> None:
+    prompt, presence, frequency = [1, 2, 3], 0.5, 0.25
+    options: dict[str, Any] = {"presence_penalty": presence, "frequency_penalty": frequency}
+    done = model.generate(prompt, 40, **options)
+    session = model.session(context=64)
+    logits, counts = session.eval(prompt), np.zeros(model.config.vocab)
+    for token in done.ids:
+        assert token == np.argmax(logits - (presence * (counts > 0) + frequency * counts).astype(np.float32))
+        counts[token] += 1
+        logits = session.eval([token])
+    assert counts.max() < np.bincount(model.generate(prompt, 40).ids).max()
+    assert model.generate(prompt, 40, draft="lookup", **options).ids == done.ids
+    encouraged = model.generate(prompt, 40, presence_penalty=-1e6)
+    assert len(set(encouraged.ids)) == 1
+
+
+@pytest.mark.parametrize("name", ["presence_penalty", "frequency_penalty"])
+def test_penalties_out_of_range_are_refused(model: edgellm.Model, name: str) -> None:
+    for value in (float("nan"), INF, 1e7):
+        with pytest.raises(ValueError, match=name):
+            model.generate([1], 1, **{name: value})
+
+
 def test_bias_forbids_adds_and_forces(model: edgellm.Model) -> None:
     plain = model.generate([1, 2, 3], 20, temperature=1.0, seed=4)
     banned = {i: -INF for i in set(plain.ids)}
