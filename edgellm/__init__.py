@@ -7,22 +7,26 @@ The engine is here: `load` gives a `Model`, which generates text, chats and scor
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgellm import _core
 from edgellm._core import ContextError, EdgellmError, FormatError, GrammarError, Tokenizer
 from edgellm.batch import Batch
 from edgellm.generation import ChatCompletion, Completion, Speculation, Timings, Token, TokenLogprob
 from edgellm.model import Model, load
-from edgellm.prefix_cache import PrefixCache
 from edgellm.session import Session
 from edgellm.shape import ModelConfig, Plan
+
+if TYPE_CHECKING:
+    from edgellm.prefix_cache import PrefixCache
+    from edgellm.scheduler import BusyError, Scheduler
 
 __version__ = "0.1.0"
 __numerics__ = _core.NUMERICS
 
 __all__ = [
     "Batch",
+    "BusyError",
     "ChatCompletion",
     "Completion",
     "ContextError",
@@ -33,6 +37,7 @@ __all__ = [
     "ModelConfig",
     "Plan",
     "PrefixCache",
+    "Scheduler",
     "Session",
     "Speculation",
     "Timings",
@@ -58,10 +63,12 @@ _MODULES = frozenset(
         "scheduler",
         "server",
         "sim",
+        "tools",
     }
 )
 _NAMES = {
     "BusyError": "edgellm.scheduler",
+    "PrefixCache": "edgellm.prefix_cache",
     "Scheduler": "edgellm.scheduler",
     "convert": "edgellm.conversion",
     "doctor": "edgellm.diagnosis",

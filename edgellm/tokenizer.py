@@ -19,7 +19,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgellm import _core, gguf
+from edgellm import _core
 from edgellm._core import Tokenizer
 
 _SPECIAL_TYPES = (2, 3)  # unknown and control, which `decode` skips too
@@ -49,6 +49,8 @@ def load(path: str | os.PathLike[str]) -> Tokenizer:
     >>> tokenizer.decode(tokenizer.encode("Hello"))  # doctest: +SKIP
     'Hello'
     """
+    from edgellm import gguf
+
     gguf.check_regular(path)
     with open(path, "rb", buffering=0) as file:
         header = gguf.read_open(file.fileno(), os.fspath(path))
