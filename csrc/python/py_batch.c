@@ -1,4 +1,5 @@
-/* edgellm._core.batch_eval: one call for several sessions of a model. edgellm.Batch is its front door. */
+/* edgellm._core.batch_eval and batch_hidden: one call for several sessions of a model. edgellm.Batch is the
+ * front door of the first, Model.embed of the second. */
 #include "py_edgellm.h"
 
 #include <stdlib.h>
@@ -10,7 +11,7 @@ typedef struct el_py_member {
     el_py_session *session;
     int32_t *ids;  ///< owned
     size_t n;
-    size_t rows;   ///< of logits, for the last tokens
+    size_t rows;   ///< of the result, for the last tokens
     size_t start;  ///< position before the call
     size_t index;  ///< in the caller's list, for messages
 } el_py_member;
@@ -22,7 +23,8 @@ typedef struct el_py_batch {
     el_py_member **locked;   ///< (count,) those with tokens, by address of their session
     size_t n_locked;
     el_segment *segments;    ///< (count,)
-    size_t rows;             ///< of logits
+    size_t rows;             ///< of the result
+    bool hidden;             ///< whose rows are hidden states, of all tokens; otherwise logits
 } el_py_batch;
 
 static void batch_free(el_py_batch *b)
@@ -67,12 +69,14 @@ static int take_member(el_py_batch *b, el_pystate *st, size_t i, PyObject *sessi
     *m = (el_py_member){.session = (el_py_session *)session, .index = i};
     if (el_py_ids(ids, name, b->model->config.vocab, &m->ids, &m->n) < 0) return -1;
     if (m->n > 0) b->locked[b->n_locked++] = m;
-    if (take_rows(m, rows) < 0) return -1;
+    m->rows = m->n;
+    if (!b->hidden && take_rows(m, rows) < 0) return -1;
     b->rows += m->rows;
     return 0;
 }
 
-/// Copy what the caller gave. `sessions`, `ids` and `rows` are tuples of the same length.
+/// Copy what the caller gave. `sessions`, `ids` and `rows` are tuples of the same length; hidden states need no
+/// rows, which are `ids` then.
 static int take_members(el_py_batch *b, el_pystate *st, PyObject *sessions, PyObject *ids, PyObject *rows)
 {
     b->count = (size_t)PyTuple_Size(sessions);
@@ -157,20 +161,27 @@ static void go_back(const el_py_batch *b)
     }
 }
 
+/// Values in a row of the result.
+static size_t columns(const el_py_batch *b)
+{
+    return b->hidden ? b->model->config.width : b->model->config.vocab;
+}
+
 /// Cut the next micro-batch from the members' tokens, one member after the other. `at` is the member
-/// and `used` what has been taken of its tokens; both move on.
-static size_t next_segments(const el_py_batch *b, size_t room, size_t *at, size_t *used, size_t *rows)
+/// and `used` what has been taken of its tokens; both move on, and `out` beyond the rows that come of it.
+static size_t next_segments(const el_py_batch *b, size_t room, size_t *at, size_t *used, float **out)
 {
     size_t count = 0;
-    *rows = 0;
     while (*at < b->count && room > 0) {
         const el_py_member *m = &b->members[*at];
         const size_t left = m->n - *used, n = left < room ? left : room;
         if (n > 0) {
             const size_t after = left - n;  // tokens of later micro-batches
             const size_t owed = m->rows > after ? m->rows - after : 0, wanted = owed < n ? owed : n;
-            b->segments[count++] = (el_segment){m->session->session, m->ids + *used, n, wanted, NULL};
-            *rows += wanted;
+            b->segments[count++] = b->hidden
+                                       ? (el_segment){m->session->session, m->ids + *used, n, 0, *out}
+                                       : (el_segment){m->session->session, m->ids + *used, n, wanted, NULL};
+            *out += wanted * columns(b);
             *used += n;
             room -= n;
         }
@@ -201,21 +212,21 @@ static int pause_between(const el_py_batch *b)
 }
 
 /// Everything is entered and, at the end, left. On failure every position is what it was.
-static int evaluate(el_py_batch *b, el_pystate *st, float *logits)
+static int evaluate(el_py_batch *b, el_pystate *st, float *out)
 {
-    const size_t vocab = b->model->config.vocab, most = el_model_micro_batch(b->model->model);
-    size_t at = 0, used = 0, rows = 0;
+    const size_t most = el_model_micro_batch(b->model->model);
+    size_t at = 0, used = 0;
     el_error err = {{0}};
     el_status status = EL_OK;
     int go_on = 1;
 
     while (status == EL_OK && go_on == 1) {
-        const size_t count = next_segments(b, most, &at, &used, &rows);
+        float *const logits = out;
+        const size_t count = next_segments(b, most, &at, &used, &out);
         if (count == 0) break;
         Py_BEGIN_ALLOW_THREADS
             status = el_batch_eval(b->model->model, b->segments, count, logits, &err);
         Py_END_ALLOW_THREADS
-        logits += rows * vocab;
         if (status == EL_OK && at < b->count) go_on = pause_between(b);
     }
     if (status != EL_OK || go_on != 1) go_back(b);
@@ -225,50 +236,68 @@ static int evaluate(el_py_batch *b, el_pystate *st, float *logits)
     return status == EL_OK && go_on == 1 ? 0 : -1;
 }
 
-/// One (rows, vocab) array per member, a view of `logits`; None for a member that wanted no rows.
-static PyObject *views(const el_py_batch *b, PyObject *logits)
+/// One array of (rows, columns) per member, a view of `result`; None for a member that wanted no rows.
+static PyObject *views(const el_py_batch *b, PyObject *result)
 {
     PyObject *list = PyList_New((Py_ssize_t)b->count);
     Py_ssize_t row = 0;
     for (size_t i = 0; list != NULL && i < b->count; i++) {
         const Py_ssize_t n = (Py_ssize_t)b->members[i].rows;
-        PyObject *view = n == 0 ? Py_NewRef(Py_None) : PySequence_GetSlice(logits, row, row + n);
+        PyObject *view = n == 0 ? Py_NewRef(Py_None) : PySequence_GetSlice(result, row, row + n);
         row += n;
         if (view == NULL || PyList_SetItem(list, (Py_ssize_t)i, view) < 0) Py_CLEAR(list);
     }
     return list;
 }
 
-static PyObject *batch_eval(PyObject *module, PyObject *args)
+static PyObject *append(PyObject *module, PyObject *model, PyObject *sessions, PyObject *ids, PyObject *rows)
 {
     el_pystate *st = el_py_state(module);
-    PyObject *model = NULL, *sessions = NULL, *ids = NULL, *rows = NULL, *logits = NULL, *list = NULL;
-    if (!PyArg_ParseTuple(args, "O!O!O!O!:batch_eval", st->model_type, &model, &PyTuple_Type, &sessions,
-                          &PyTuple_Type, &ids, &PyTuple_Type, &rows)) {
-        return NULL;
-    }
-    el_py_batch b = {.model = (el_py_model *)model};
-    if (take_members(&b, st, sessions, ids, rows) < 0 || !enter(&b)) goto done;
+    PyObject *result = NULL, *list = NULL;
+    el_py_batch b = {.model = (el_py_model *)model, .hidden = rows == NULL};
+    if (take_members(&b, st, sessions, ids, rows == NULL ? ids : rows) < 0 || !enter(&b)) goto done;
 
     // The caller's tuple keeps the sessions alive.
-    const npy_intp dims[2] = {(npy_intp)b.rows, b.model->config.vocab};
-    if (check_fit(&b, st) == 0) logits = PyArray_SimpleNew(2, dims, NPY_FLOAT32);
-    if (logits == NULL) {
+    const npy_intp dims[2] = {(npy_intp)b.rows, (npy_intp)columns(&b)};
+    if (check_fit(&b, st) == 0) result = PyArray_SimpleNew(2, dims, NPY_FLOAT32);
+    if (result == NULL) {
         el_py_model_leave(b.model);
         unlock_sessions(&b);
         goto done;
     }
-    if (evaluate(&b, st, PyArray_DATA((PyArrayObject *)logits)) == 0) list = views(&b, logits);
+    if (evaluate(&b, st, PyArray_DATA((PyArrayObject *)result)) == 0) list = views(&b, result);
 
 done:
-    Py_XDECREF(logits);
+    Py_XDECREF(result);
     batch_free(&b);
     return list;
+}
+
+static PyObject *batch_eval(PyObject *module, PyObject *args)
+{
+    PyObject *model = NULL, *sessions = NULL, *ids = NULL, *rows = NULL;
+    if (!PyArg_ParseTuple(args, "O!O!O!O!:batch_eval", el_py_state(module)->model_type, &model, &PyTuple_Type,
+                          &sessions, &PyTuple_Type, &ids, &PyTuple_Type, &rows)) {
+        return NULL;
+    }
+    return append(module, model, sessions, ids, rows);
+}
+
+static PyObject *batch_hidden(PyObject *module, PyObject *args)
+{
+    PyObject *model = NULL, *sessions = NULL, *ids = NULL;
+    if (!PyArg_ParseTuple(args, "O!O!O!:batch_hidden", el_py_state(module)->model_type, &model, &PyTuple_Type,
+                          &sessions, &PyTuple_Type, &ids)) {
+        return NULL;
+    }
+    return append(module, model, sessions, ids, NULL);
 }
 
 static PyMethodDef batch_functions[] = {
     {"batch_eval", batch_eval, METH_VARARGS,
      "batch_eval(model, sessions, ids, rows) -> list: append tokens to several sessions at once."},
+    {"batch_hidden", batch_hidden, METH_VARARGS,
+     "batch_hidden(model, sessions, ids) -> list: the same, for (n, width) hidden states of all tokens."},
     {NULL, NULL, 0, NULL},
 };
 

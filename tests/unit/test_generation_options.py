@@ -305,7 +305,8 @@ def test_threads_generate_with_one_model(model: edgellm.Model) -> None:
 
 def test_vectors_are_pooled_hidden_states(model: edgellm.Model) -> None:
     rng = np.random.default_rng(1)
-    texts = [rng.integers(0, model.config.vocab, n).tolist() for n in (1, 5, 140)]
+    lengths = (1, 5, 140, *range(2, 22), 256, 3)  # more than are evaluated together, and a long one
+    texts = [rng.integers(0, model.config.vocab, n).tolist() for n in lengths]
     means = model.embed(texts, normalize=False)
     lasts = model.embed(texts, pooling="last", normalize=False)
     assert means.dtype == np.float32
