@@ -2,6 +2,7 @@
  * the modeling files of transformers for the arithmetic. */
 #include "model/family.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "core/error.h"
@@ -67,8 +68,8 @@ el_status el_family_unknown(const char *name, size_t size, el_error *err)
 {
     char known[96] = "";
     for (size_t i = 0; i < FAMILIES; i++) {
-        strncat(known, i == 0 ? "" : ", ", sizeof known - strlen(known) - 1);
-        strncat(known, families[i].name, sizeof known - strlen(known) - 1);
+        const size_t used = strlen(known);
+        snprintf(known + used, sizeof known - used, "%s%s", i == 0 ? "" : ", ", families[i].name);
     }
     return el_fail(err, EL_ERR_UNSUPPORTED, "architecture '%.*s' is not supported (known: %s)",
                    (int)(size > 40 ? 40 : size), name, known);
