@@ -299,7 +299,7 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quants", type=lambda text: text.split(","), default=["q4_1", "q4_0", "q8_0"])
     parser.add_argument("--clients", type=int, default=64)
-    parser.add_argument("--requests", type=int, default=2, help="of each client")
+    parser.add_argument("--requests", type=int, default=1, help="of each client")
     parser.add_argument("--tokens", type=int, default=64, help="of each answer")
     parser.add_argument("--repeat", type=int, default=3, help="turns of each server")
     parser.add_argument("--threads", type=int, default=edgellm.cpu.count())

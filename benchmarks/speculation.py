@@ -142,7 +142,7 @@ def main() -> None:
         report = {"stamp": stamped, "model": args.model, "threads": args.threads, "rows": rows}
         args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if args.markdown is not None:
-        where = f"{args.model}, {stamped['date']}, commit {stamped['commit']}, {stamped['machine']}"
+        where = f"{args.model}, {stamped['date']}, commit {stamped['commit']}, {stamped['machine']['cpu']}"
         args.markdown.write_text(f"# Speculation\n\n{where}\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
 
 
