@@ -11,17 +11,17 @@
 bool el_py_model_enter(el_py_model *model, const char *where)
 {
     Py_BEGIN_ALLOW_THREADS
-        pthread_mutex_lock(&model->mutex);
+        el_py_turns_enter(&model->turns);
     Py_END_ALLOW_THREADS
     if (model->model != NULL) return true;
-    pthread_mutex_unlock(&model->mutex);
+    el_py_turns_leave(&model->turns);
     PyErr_Format(PyExc_ValueError, "%s: the model is closed", where);
     return false;
 }
 
-void el_py_model_leave(el_py_model *model) { pthread_mutex_unlock(&model->mutex); }
+void el_py_model_leave(el_py_model *model) { el_py_turns_leave(&model->turns); }
 
-/// Release memory and threads; the mutex is held or nobody else can hold it.
+/// Release memory and threads; it is our turn, or nobody else can have one.
 static void release(el_py_model *self)
 {
     self->model = NULL;
@@ -193,7 +193,7 @@ static PyObject *model_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 
     self = (el_py_model *)PyType_GenericAlloc(type, 0);
     if (self == NULL) goto done;
-    self->mutex_ready = pthread_mutex_init(&self->mutex, NULL) == 0;
+    (void)el_py_turns_init(&self->turns);
     self->isa = want.isa;
     self->micro_batch = want.micro_batch;
     if (image != NULL) {
@@ -202,7 +202,7 @@ static PyObject *model_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
 
     Py_BEGIN_ALLOW_THREADS
-        status = !self->mutex_ready ? EL_ERR_SYSTEM
+        status = !self->turns.ready ? EL_ERR_SYSTEM
                  : image != NULL    ? use_image(self, &want, &err)
                                     : load_file(self, &want, &file, &tok, &err);
     Py_END_ALLOW_THREADS
@@ -236,7 +236,7 @@ static void model_dealloc(PyObject *op)
     PyObject_GC_UnTrack(op);
     release(self);
     Py_XDECREF((PyObject *)self->image);
-    if (self->mutex_ready) pthread_mutex_destroy(&self->mutex);
+    el_py_turns_destroy(&self->turns);
     Py_CLEAR(self->tokenizer);
     Py_CLEAR(self->info);
     freefunc free_object = (freefunc)PyType_GetSlot(type, Py_tp_free);
@@ -248,9 +248,9 @@ static PyObject *model_close(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     el_py_model *self = (el_py_model *)op;
     Py_BEGIN_ALLOW_THREADS
-        pthread_mutex_lock(&self->mutex);
+        el_py_turns_enter(&self->turns);
         release(self);
-        pthread_mutex_unlock(&self->mutex);
+        el_py_turns_leave(&self->turns);
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
 }

@@ -5,11 +5,11 @@
 #include <pthread.h>
 
 #include "py_edge.h"
+#include "py_turns.h"
 
 typedef struct el_py_model {
     PyObject_HEAD
-    pthread_mutex_t mutex;  ///< held while the model is used or closed; taken without the GIL
-    bool mutex_ready;
+    el_py_turns turns;  ///< of who uses or closes the model
     el_pool *pool;
     void *pages;
     uint64_t bytes;
@@ -35,7 +35,7 @@ typedef struct el_py_session {
     el_session *session;    ///< NULL once closed
 } el_py_session;
 
-/// Take the model's mutex with the GIL held (it is released meanwhile). False, with ValueError set,
+/// Take a turn at the model with the GIL held (it is released meanwhile). False, with ValueError set,
 /// if the model is closed; then nothing is held.
 bool el_py_model_enter(el_py_model *model, const char *where);
 void el_py_model_leave(el_py_model *model);

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -137,35 +137,58 @@ def test_sessions_in_a_batch_have_the_bits_they_have_alone(model: edgellm.Model,
         assert np.array_equal(np.concatenate(own), want)
 
 
+@contextmanager
+def between_micro_batches(act: Callable[[], None]) -> Iterator[None]:
+    """Call `act` again and again in this thread, where an evaluation looks for signals."""
+    over = threading.Event()
+
+    def ring() -> None:
+        while not over.wait(0.0002):
+            signal.raise_signal(signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, lambda *_: act())
+    thread = threading.Thread(target=ring)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        signal.signal(signal.SIGUSR1, before)
+
+
+def interrupted(model: edgellm.Model, ids: list[int], start: int) -> edgellm.Session:
+    """Return a session whose evaluation of what follows `start` was interrupted in the middle."""
+    while True:  # until a signal comes in time
+        session = model.session(context=windowed.CONTEXT)
+        if start:
+            session.eval(ids[:start])
+
+        def interrupt(session: edgellm.Session = session) -> None:
+            if start + MICRO_BATCH <= session.position < len(ids):
+                raise KeyboardInterrupt
+
+        try:
+            with between_micro_batches(interrupt):
+                session.eval(ids[start:])
+        except KeyboardInterrupt:
+            return session
+
+
 def test_interruption_goes_back_or_stays_after_whole_micro_batches(tmp_path: Path) -> None:
     """Where a ring has given up what it held before, the position says what is held instead."""
     path = tmp_path / "slow.gguf"
     ids = windowed.write(path, 2000, hidden_size=256, intermediate_size=1024)
     with edgellm.load(path, threads=1) as model:
         for start in (0, 100):
-            session = model.session(context=windowed.CONTEXT)
-            if start:
-                session.eval(ids[:start])
-            want = session.eval(ids[start : start + 1])
-            session.truncate(start)
-
-            def send() -> None:
-                while session.position < start + MICRO_BATCH:  # noqa: B023  # joined in this turn
-                    time.sleep(0.0001)
-                signal.raise_signal(signal.SIGINT)
-
-            thread = threading.Thread(target=send)
-            thread.start()
-            with pytest.raises(KeyboardInterrupt):
-                session.eval(ids[start:])
-            thread.join()
+            session = interrupted(model, ids, start)
+            fresh = model.session(context=windowed.CONTEXT)
             assert (session.position - start) % MICRO_BATCH == 0
-            if session.position == start:
-                assert np.array_equal(session.eval(ids[start : start + 1]), want)
-            else:
-                fresh = model.session(context=windowed.CONTEXT)
+            if session.position:
                 fresh.eval(ids[: session.position])
                 assert session.to_bytes() == fresh.to_bytes()
+            else:
+                assert np.array_equal(session.eval(ids[:1]), fresh.eval(ids[:1]))
 
 
 def test_a_window_longer_than_the_context_is_none(tmp_path: Path) -> None:
@@ -184,13 +207,14 @@ def test_closing_the_model_in_an_evaluation_leaves_the_position(tmp_path: Path) 
     session.eval([1, 2, 3])
 
     def close() -> None:
-        while session.position < 100:
-            time.sleep(0.0001)
-        model.close()
+        if 3 < session.position < 4003:
+            model.close()
 
-    thread = threading.Thread(target=close)
-    thread.start()
-    with pytest.raises(ValueError, match="closed"):
-        session.eval([1] * 4000)
-    thread.join()
+    def evaluate() -> None:
+        while True:  # until a signal comes in time
+            session.eval([1] * 4000)
+            session.truncate(3)
+
+    with between_micro_batches(close), pytest.raises(ValueError, match="closed"):
+        evaluate()
     assert session.position == 3
