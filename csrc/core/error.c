@@ -2,6 +2,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 const char *el_status_name(el_status status)
 {
@@ -34,4 +35,10 @@ el_status el_fail(el_error *err, el_status status, const char *format, ...)
         if (byte < 0x20 || byte >= 0x7F) *c = '?';
     }
     return status;
+}
+
+void el_list_name(char *list, size_t size, const char *name)
+{
+    const size_t used = strlen(list);
+    snprintf(list + used, size - used, "%s%s", used == 0 ? "" : ", ", name);
 }

@@ -1,6 +1,8 @@
 #ifndef EL_CORE_ERROR_H
 #define EL_CORE_ERROR_H
 
+#include <stddef.h>
+
 #include "edgellm/status.h"
 
 #if defined(__GNUC__)
@@ -12,5 +14,8 @@
 /// Write one line into `err` (may be NULL) and return `status`, so that
 /// `return el_fail(err, EL_ERR_ARG, "...")` is one statement.
 el_status el_fail(el_error *err, el_status status, const char *format, ...) EL_PRINTF(3, 4);
+
+/// Append a name to `list`, a string in `size` bytes: "known, other". What does not fit is cut off.
+void el_list_name(char *list, size_t size, const char *name);
 
 #endif

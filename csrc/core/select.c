@@ -111,8 +111,7 @@ el_status el_isa_find(const char *name, uint64_t cpu, size_t *out, el_error *err
                            "isa '%s' needs CPU features that this machine lacks (best here: '%s')", name,
                            isas[el_isa_best(cpu)].name);
         }
-        strncat(known, i == 0 ? "" : ", ", sizeof known - strlen(known) - 1);
-        strncat(known, isas[i].name, sizeof known - strlen(known) - 1);
+        el_list_name(known, sizeof known, isas[i].name);
     }
     return el_fail(err, EL_ERR_ARG, "unknown isa '%.40s'; this build has %s", name, known);
 }

@@ -81,8 +81,7 @@ el_status el_type_find(const char *name, el_type *out, el_error *err)
             *out = (el_type)type;
             return EL_OK;
         }
-        if (known[0] != '\0') strncat(known, ", ", sizeof known - strlen(known) - 1);
-        strncat(known, info->name, sizeof known - strlen(known) - 1);
+        el_list_name(known, sizeof known, info->name);
     }
     return el_fail(err, EL_ERR_UNSUPPORTED, "unknown type '%.40s'; known are %s", name, known);
 }

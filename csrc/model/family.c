@@ -2,7 +2,6 @@
  * the modeling files of transformers for the arithmetic. */
 #include "model/family.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "core/error.h"
@@ -67,10 +66,7 @@ const el_family *el_family_find(const char *name, size_t size)
 el_status el_family_unknown(const char *name, size_t size, el_error *err)
 {
     char known[96] = "";
-    for (size_t i = 0; i < FAMILIES; i++) {
-        const size_t used = strlen(known);
-        snprintf(known + used, sizeof known - used, "%s%s", i == 0 ? "" : ", ", families[i].name);
-    }
+    for (size_t i = 0; i < FAMILIES; i++) el_list_name(known, sizeof known, families[i].name);
     return el_fail(err, EL_ERR_UNSUPPORTED, "architecture '%.*s' is not supported (known: %s)",
                    (int)(size > 40 ? 40 : size), name, known);
 }
