@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -17,19 +16,7 @@ import pytest
 import edgellm
 from edgellm import cli
 from edgellm.server import Settings
-from tests.helpers import tiny_model
 from tests.helpers.server import Running, running
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model.write(tmp_path_factory.mktemp("tiny") / "tiny.gguf")
-
-
-@pytest.fixture(scope="module")
-def model(path: Path) -> Iterator[edgellm.Model]:
-    with edgellm.load(path, threads=1) as model:
-        yield model
 
 
 def ask(server: Running | int, path: str, body: str | None = None, **headers: str) -> tuple[int, str]:

@@ -51,12 +51,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield server
 
 
-@pytest.fixture
-def client(server: Running) -> Iterator[openai.OpenAI]:
-    with server.client() as client:
-        yield client
-
-
 @pytest.mark.parametrize("seed", range(5))
 def test_a_schema_is_always_followed(client: openai.OpenAI, seed: int) -> None:
     got = client.chat.completions.parse(

@@ -16,17 +16,9 @@ import pytest
 
 import edgellm
 from edgellm.server import Settings
-from tests.helpers import tiny_model
 from tests.helpers.server import Running, running
 
 CHAT = {"messages": [{"role": "user", "content": "the"}], "max_tokens": 3}
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[edgellm.Model]:
-    path = tiny_model.write(tmp_path_factory.mktemp("tiny") / "tiny.gguf")
-    with edgellm.load(path, threads=1) as model:
-        yield model
 
 
 @pytest.fixture(scope="module")

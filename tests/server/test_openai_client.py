@@ -13,29 +13,15 @@ import pytest
 
 import edgellm
 from edgellm.server import Settings
-from tests.helpers import tiny_model
 from tests.helpers.server import Running, running
 
 MESSAGES = [{"role": "user", "content": "the cat"}]
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[edgellm.Model]:
-    path = tiny_model.write(tmp_path_factory.mktemp("tiny") / "tiny.gguf")
-    with edgellm.load(path, threads=1) as model:
-        yield model
-
-
-@pytest.fixture(scope="module")
 def server(model: edgellm.Model) -> Iterator[Running]:
     with running(model) as server:
         yield server
-
-
-@pytest.fixture
-def client(server: Running) -> Iterator[openai.OpenAI]:
-    with server.client() as client:
-        yield client
 
 
 def test_models_are_listed(client: openai.OpenAI) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,6 @@ from edgellm._schedule import Prompt, Schedule, Text
 from edgellm.generation import Request, Sampling, Token
 from edgellm.scheduler import Handle, Scheduler
 from tests.helpers import tiny_model
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[edgellm.Model]:
-    path = tiny_model.write(tmp_path_factory.mktemp("tiny") / "tiny.gguf")
-    with edgellm.load(path, threads=1) as model:
-        yield model
-
 
 PROMPTS = ["the cat", "a", "in the of and " * 20, "on", "he is at the " * 5, "water or fire"]
 
