@@ -14,13 +14,13 @@ from tests.helpers.server import Running
 
 
 @pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model.write(tmp_path_factory.mktemp("tiny") / "tiny.gguf")
 
 
 @pytest.fixture(scope="module")
-def model(path: Path) -> Iterator[edgellm.Model]:
-    with edgellm.load(path, threads=1) as model:
+def model(model_path: Path) -> Iterator[edgellm.Model]:
+    with edgellm.load(model_path, threads=1) as model:
         yield model
 
 

@@ -149,9 +149,9 @@ def test_the_page_is_served(model: edgellm.Model) -> None:
     ],
 )
 def test_serve_names_what_is_wrong(
-    path: Path, arguments: list[str], code: int, told: str, capsys: pytest.CaptureFixture[str]
+    model_path: Path, arguments: list[str], code: int, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["serve", str(path), "--port", "0", *arguments]) == code
+    assert cli.main(["serve", str(model_path), "--port", "0", *arguments]) == code
     err = capsys.readouterr().err
     assert told in err
     assert "internal error" not in err
@@ -159,13 +159,13 @@ def test_serve_names_what_is_wrong(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_lets_running_requests_finish(
-    path: Path, number: signal.Signals, tmp_path: Path, build_env: dict[str, str]
+    model_path: Path, number: signal.Signals, tmp_path: Path, build_env: dict[str, str]
 ) -> None:
     keys = tmp_path / "keys"
     keys.write_text("# ours\nfile-key-1\n")
-    command = [sys.executable, "-m", "edgellm", "serve", str(path), "--port", "0", "--json", "--threads", "1"]
+    command = [sys.executable, "-m", "edgellm", "serve", str(model_path), "--port", "0", "--json"]
     own = subprocess.Popen(
-        [*command, "--api-key-file", str(keys)],
+        [*command, "--threads", "1", "--api-key-file", str(keys)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**build_env, "EDGELLM_API_KEY": "env-key-1"},
