@@ -6,8 +6,6 @@ import hashlib
 import os
 import traceback
 from collections.abc import Callable, Mapping
-from functools import partial
-from types import GeneratorType
 from typing import Any
 
 import numpy as np
@@ -19,6 +17,7 @@ from edgellm.sim.strategy.base import Strategy
 from edgellm.sim.strategy.protocol import Script
 from edgellm.sim.work import Work
 
+from .arrivals import Arrivals
 from .errors import StrategyError
 from .here import Fleet, Here, generate
 from .network import LinkState, place
@@ -53,11 +52,9 @@ class Simulation:
         self._latencies: dict[tuple[str, str], float] = {}
         self._times: dict[tuple[int, Work], float] = {}
         self._memory: dict[tuple[str, int], int] = {}
-        self._open = 0  # requests that have not arrived or are not settled
         self._tasks = 0  # that are not daemons
-        self._next = 0
-        self._specs: list[Any] = []
         self._day_over = False
+        self.arrivals = Arrivals(self)
 
     def _make_links(self) -> dict[str, LinkState]:
         """One medium for each group of links, and for each link without a group."""
@@ -170,16 +167,12 @@ class Simulation:
         StrategyError
             If the strategy raised.
         """
-        workload = self.scenario.workload
-        self._specs = workload.requests(self.fleet, self.scenario.duration_s, self.stream("workload", ""))
-        self._open = len(self._specs)
         self._set_up()
         if self.error is not None:
             raise self.error
         for state in self.nodes.values():
             state.plan_battery()
-        if self._specs:
-            self.at(self._specs[0].arrival_s, self._arrivals)
+        self.arrivals.start()
         duration_s = self.scenario.duration_s
         self.at(duration_s, self._end_of_day)
         self.at(duration_s + max(DRAIN_S, duration_s), self.engine.stop)
@@ -205,52 +198,22 @@ class Simulation:
             if state.models and "generate" not in state.services and "generate" not in state.ports:
                 state.services["generate"] = generate
 
-    def _arrivals(self) -> None:
-        """Start the requests that arrive now, and set the alarm for the next."""
-        specs, i = self._specs, self._next
-        request = Request(self, specs[i])
-        self._next = i + 1
-        if i + 1 < len(specs):
-            self.at(specs[i + 1].arrival_s, self._arrivals)
-        self.requests.append(request)
-        state = self.nodes[request.node]
-        if not state.up:
-            request.fail(state.down())
-            return
-        try:
-            script = self.strategy.handle(request, self.here(state))
-        except Exception as error:
-            self.strategy_raised(None, error, request)
-            return
-        if isinstance(script, GeneratorType):
-            task = Task(self, script, state, request, on_end=partial(self._handled, request))
-            task.step(None, None)
-        elif script is not None:
-            wrong = TypeError(f"handle() must be a generator (it has to yield), it returned {script!r}")
-            self.strategy_raised(None, wrong, request)
-
-    def _handled(self, request: Request, task: Task) -> None:
-        if task.error is not None:
-            request.fail(task.error)
-        elif not request.settled:
-            request.reason = "the strategy neither finished nor rejected it"
-
     def _end_of_day(self) -> None:
         self._day_over = True
         self._end_if_idle()
 
     def _end_if_idle(self) -> None:
-        if self._day_over and self._open == 0 and self._tasks == 0:
+        if self._day_over and self.arrivals.open == 0 and self._tasks == 0:
             self.soon(self._stop_if_idle)  # whoever is running may still go on
 
     def _stop_if_idle(self) -> None:
-        if self._open == 0 and self._tasks == 0:
+        if self.arrivals.open == 0 and self._tasks == 0:
             self.engine.stop()
 
     def request_settled(self, request: Request) -> None:
         """A request was finished, rejected or failed."""
         del request
-        self._open -= 1
+        self.arrivals.open -= 1
         self._end_if_idle()
 
     def task_begins(self, task: Task) -> None:
