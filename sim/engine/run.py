@@ -11,12 +11,14 @@ import json
 import os
 import pickle
 import signal
-import struct
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+import tempfile
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Executor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from edgellm.sim.scenario import Scenario
@@ -26,7 +28,7 @@ from . import errors
 from .errors import EngineMissing, SimulationCrashed, SimulationError, StrategyError
 from .results import RunResult
 from .server import read_message, write_message
-from .ship import dumps
+from .ship import Message, dump_task, dumps
 
 __all__ = [
     "EngineMissing",
@@ -102,53 +104,121 @@ def run_one(task: RunTask) -> RunResult:
     raise SimulationError("the simulation gave no result")
 
 
-def run_many(tasks: Iterable[RunTask], workers: int = 2) -> Iterator[tuple[int, RunResult | Exception]]:
-    """Run simulations, `workers` at once, and yield (index of the task, result or error) as they end.
+def run_many(
+    tasks: Iterable[RunTask], workers: int = 2, executor: Executor | None = None
+) -> Iterator[tuple[int, RunResult | Exception]]:
+    """Run simulations and yield (index of the task, result or error) as they end.
 
-    Ctrl-C (or closing the iterator) ends the simulations that are under way at once; what was yielded
+    Ctrl-C (or closing the iterator) ends the simulations that are under way here at once; what was yielded
     before is whole.
 
     Parameters
     ----------
     tasks : iterable of RunTask
     workers : int
-        At least 1. Results do not depend on it, only their order does.
+        Simulations at once, at least 1. Results do not depend on it, only their order does.
+    executor : concurrent.futures.Executor or None
+        Who runs them instead: a pool of processes, a cluster (`dask.distributed.Client.get_executor()`).
+        `workers` does not matter then. What has been handed to it and has not begun is cancelled at the end.
 
     Raises
     ------
     EngineMissing
-        If SimGrid is not installed.
+        If SimGrid is not installed (here, without an executor).
     ValueError
         If `workers` is less than 1.
-    SimulationError
-        If the strategy cannot be sent to the simulation's process.
     """
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
-    if not available():
-        raise EngineMissing
     todo = list(tasks)
-    try:
-        message = dumps((workers, todo))
-    except Exception as error:
-        names = ", ".join(sorted({type(t.strategy).__name__ for t in todo}))
-        raise SimulationError(
-            f"cannot send {names} to the simulation's process: {type(error).__name__}: {error}; "
-            "keep open files, locks and the like out of a strategy and of the globals it uses"
-        ) from error
-    return _results(message, len(todo))
+    if executor is None and not available():
+        raise EngineMissing
+    return _run(todo, workers, executor)
 
 
-def _results(message: bytes, count: int) -> Iterator[tuple[int, RunResult | Exception]]:
-    if count == 0:
+def _run(
+    todo: list[RunTask], workers: int, executor: Executor | None
+) -> Iterator[tuple[int, RunResult | Exception]]:
+    scenarios: list[Any] = []
+    sent: list[int] = []
+    parts: list[bytes] = []
+    for index, task in enumerate(todo):
+        try:
+            parts.append(dump_task(task, scenarios))
+            sent.append(index)
+        except Exception as error:
+            yield index, _unsendable(task, error)
+    if not sent:
         return
-    server = _Connection()
+    if executor is not None:
+        found = _elsewhere(executor, scenarios, parts)
+    else:
+        found = _here(dumps(scenarios), tuple(parts), workers)
     try:
-        server.send(message)
-        for _ in range(count):
-            yield server.receive()
+        for place, (kind, value) in found:
+            if kind == "result" and value.output:
+                print(value.output, end="")
+            yield sent[place], value if kind == "result" else _error(kind, value)
     finally:
-        server.close()
+        found.close()
+
+
+def _unsendable(task: RunTask, error: Exception) -> SimulationError:
+    return SimulationError(
+        f"cannot send {type(task.strategy).__name__} to the simulation's process: {type(error).__name__}: "
+        f"{error}; keep open files, locks and the like out of a strategy and of the globals it uses"
+    )
+
+
+Outcome = tuple[str, Any]  # "result" and a RunResult, or the name of an exception and its text
+
+
+def _here(scenarios: bytes, tasks: tuple[bytes, ...], workers: int) -> Generator[tuple[int, Outcome]]:
+    """Run in processes forked from a server, and yield outcomes as they come."""
+    with tempfile.TemporaryDirectory(prefix="edgellm-sim-") as folder:
+        server = _Connection()
+        try:
+            server.send(pickle.dumps(Message(scenarios, tasks, workers, folder)))
+            for _ in tasks:
+                index, trouble = server.receive()
+                file = Path(folder, str(index))
+                yield index, ("SimulationCrashed", trouble) if trouble else _read(file)
+                file.unlink(missing_ok=True)
+        finally:
+            server.close()
+
+
+def _read(file: Path) -> Outcome:
+    with file.open("rb") as stream:
+        outcome: Outcome = pickle.load(stream)
+    return outcome
+
+
+def _elsewhere(
+    executor: Executor, scenarios: list[Any], tasks: list[bytes]
+) -> Generator[tuple[int, Outcome]]:
+    """Hand the tasks to an executor, and yield outcomes as they come."""
+    blob = dumps(scenarios)
+    places = {executor.submit(_worker, blob, task): i for i, task in enumerate(tasks)}
+    try:
+        for future in as_completed(places):
+            try:
+                outcome = pickle.loads(future.result())
+            except Exception as error:
+                outcome = ("SimulationError", f"a worker failed: {type(error).__name__}: {error}")
+            yield places[future], outcome
+    finally:
+        for future in places:
+            future.cancel()
+
+
+def _worker(scenarios: bytes, task: bytes) -> bytes:
+    """What an executor runs: one simulation, in a process of its own beside the worker's."""
+    if not available():
+        return pickle.dumps(("EngineMissing", str(EngineMissing())))
+    for _, outcome in _here(scenarios, (task,), 1):
+        return pickle.dumps(outcome, protocol=pickle.HIGHEST_PROTOCOL)
+    raise AssertionError("no outcome of one task")
 
 
 class _Connection:
@@ -177,22 +247,18 @@ class _Connection:
         with suppress(BrokenPipeError):  # it has died: receive() says so
             write_message(self._sink, message)
 
-    def receive(self) -> tuple[int, RunResult | Exception]:
+    def receive(self) -> tuple[int, str]:
+        """Return which task has ended, and how its process died, or ""."""
         message = read_message(self._source)
         if message is None:
             code = self._process.wait()
             raise SimulationCrashed(
                 f"the process that simulations are forked from ended with exit code {code}"
             )
-        (index,) = struct.unpack_from("<Q", message)
-        kind, value = pickle.loads(message[8:])
-        if kind == "fatal":
-            raise SimulationError(value)
-        if kind != "result":
-            return index, _error(kind, value)
-        if value.output:
-            print(value.output, end="")
-        return index, value
+        index, trouble = pickle.loads(message)
+        if index is None:
+            raise SimulationError(trouble)
+        return index, trouble
 
     def close(self) -> None:
         with suppress(ProcessLookupError, PermissionError):

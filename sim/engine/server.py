@@ -2,8 +2,8 @@
 
 It is started afresh for every `run_many`, has one thread, imports only what a simulation needs and never
 makes a SimGrid engine itself. It reads one message (the tasks), forks a child for each task, at most
-`workers` at once, and passes on what they write. When the other end is gone it ends its children and
-itself.
+`workers` at once, and says which has ended; a child writes its result to a file of its own. When the other
+end is gone it ends its children and itself.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import selectors
 import signal
 import struct
 import sys
-from dataclasses import dataclass, field
-from typing import Any
+from typing import BinaryIO
 
 from .child import simulate
+from .ship import Message, load_task
 
 _LENGTH = struct.Struct("<Q")
 
@@ -48,30 +48,24 @@ def _read(fd: int, n: int) -> bytes | None:
     return bytes(data)
 
 
-@dataclass
-class _Child:
-    index: int
-    pid: int
-    data: bytearray = field(default_factory=bytearray)
-
-
 class _Server:
-    def __init__(self, tasks: list[Any], workers: int, source: int, sink: int) -> None:
-        self.tasks, self.workers, self.source, self.sink = tasks, workers, source, sink
-        self.children: dict[int, _Child] = {}  # by the end of the pipe that is read
+    def __init__(self, message: Message, source: int, sink: int) -> None:
+        self.message, self.source, self.sink = message, source, sink
+        self.scenarios = pickle.loads(message.scenarios)
+        self.children: dict[int, tuple[int, int]] = {}  # by the end of a pipe that is open while it runs
         self.selector = selectors.DefaultSelector()
         self.selector.register(source, selectors.EVENT_READ)
 
     def run(self) -> None:
-        waiting = list(range(len(self.tasks)))[::-1]
+        waiting = list(range(len(self.message.tasks)))[::-1]
         while waiting or self.children:
-            while waiting and len(self.children) < self.workers:
+            while waiting and len(self.children) < self.message.workers:
                 self.fork(waiting.pop())
             for key, _ in self.selector.select():
                 if key.fd == self.source:  # nothing more is ever sent: the other end is gone
                     self.kill()
                     return
-                self.read(key.fd)
+                self.ended(key.fd)
 
     def fork(self, index: int) -> None:
         source, sink = os.pipe()
@@ -83,40 +77,35 @@ class _Server:
                 os.close(self.sink)
                 for fd in self.children:
                     os.close(fd)
-                write_all(sink, simulate(self.tasks[index]))
+                with open(os.path.join(self.message.folder, str(index)), "wb") as file:
+                    self.simulate(index, file)
                 status = 0
             finally:
                 os._exit(status)  # SimGrid's and Python's clean-up have nothing to say here
         os.close(sink)
-        self.children[source] = _Child(index, pid)
+        self.children[source] = index, pid
         self.selector.register(source, selectors.EVENT_READ)
 
-    def read(self, fd: int) -> None:
-        child = self.children[fd]
-        part = os.read(fd, 1 << 20)
-        if part:
-            child.data += part
+    def simulate(self, index: int, file: BinaryIO) -> None:
+        try:
+            task = load_task(self.message.tasks[index], self.scenarios)
+        except Exception as error:
+            text = f"the simulation's process cannot load the strategy: {type(error).__name__}: {error}"
+            pickle.dump(("SimulationError", text), file)
             return
+        simulate(task, file)
+
+    def ended(self, fd: int) -> None:
         self.selector.unregister(fd)
         os.close(fd)
-        del self.children[fd]
-        _, status = os.waitpid(child.pid, 0)
-        payload = bytes(child.data)
-        if status != 0:
-            payload = pickle.dumps(("SimulationCrashed", _how(status)))
-        write_message(self.sink, struct.pack("<Q", child.index) + payload)
+        index, pid = self.children.pop(fd)
+        _, status = os.waitpid(pid, 0)
+        write_message(self.sink, pickle.dumps((index, _how(status) if status != 0 else "")))
 
     def kill(self) -> None:
-        for child in self.children.values():
+        for _, pid in self.children.values():
             with contextlib.suppress(ProcessLookupError):
-                os.kill(child.pid, signal.SIGKILL)
-
-
-def write_all(fd: int, data: bytes) -> None:
-    """Write all of it."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+                os.kill(pid, signal.SIGKILL)
 
 
 def _how(status: int) -> str:
@@ -130,16 +119,16 @@ def _how(status: int) -> str:
 def main(source: int, sink: int) -> None:
     """Serve one `run_many`, then end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the other end, which ends this process
-    message = read_message(source)
-    if message is None:
+    data = read_message(source)
+    if data is None:
         return
     try:
-        workers, tasks = pickle.loads(message)
+        server = _Server(pickle.loads(data), source, sink)
         from . import simulation  # noqa: F401 - imported once here instead of once in each child
     except Exception as error:
-        text = f"the simulation process cannot load the strategy: {type(error).__name__}: {error}"
-        write_message(sink, struct.pack("<Q", 0) + pickle.dumps(("fatal", text)))
+        text = f"the simulation's process cannot load the scenario: {type(error).__name__}: {error}"
+        write_message(sink, pickle.dumps((None, text)))
         return
     with contextlib.suppress(BrokenPipeError):
-        _Server(tasks, workers, source, sink).run()
+        server.run()
     sys.stdout.flush()

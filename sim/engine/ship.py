@@ -43,6 +43,46 @@ def dumps(value: Any) -> bytes:
     return buffer.getvalue()
 
 
+@dataclasses.dataclass(frozen=True)
+class Message:
+    """Tasks on their way to the server: each scenario once, and each task by itself.
+
+    Attributes
+    ----------
+    scenarios : bytes
+        The pickled list of the scenarios.
+    tasks : tuple of bytes
+        One for each task; see `load_task`.
+    workers : int
+        How many run at once.
+    folder : str
+        Where task i leaves its result, in a file called i.
+    """
+
+    scenarios: bytes
+    tasks: tuple[bytes, ...]
+    workers: int
+    folder: str
+
+
+def dump_task(task: Any, scenarios: list[Any]) -> bytes:
+    """Return a task (a dataclass with a `scenario`) as bytes, its scenario replaced by its place in a list.
+
+    The scenario is appended to `scenarios` if it is not there; a fleet may be large and is sent once.
+    """
+    place = next((i for i, known in enumerate(scenarios) if known is task.scenario), None)
+    if place is None:
+        place = len(scenarios)
+        scenarios.append(task.scenario)
+    return dumps((place, dataclasses.replace(task, scenario=None)))
+
+
+def load_task(data: bytes, scenarios: list[Any]) -> Any:
+    """Return what `dump_task` was given."""
+    place, task = pickle.loads(data)
+    return dataclasses.replace(task, scenario=scenarios[place])
+
+
 class _Pickler(pickle.Pickler):
     def __init__(self, file: io.BytesIO, protocol: int) -> None:
         super().__init__(file, protocol)

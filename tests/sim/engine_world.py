@@ -153,7 +153,7 @@ def in_child(task: RunTask) -> RunResult:
     if pid == 0:
         try:
             with os.fdopen(sink, "wb") as file:
-                file.write(simulate(task))
+                simulate(task, file)
         finally:
             os._exit(0)
     os.close(sink)

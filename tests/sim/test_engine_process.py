@@ -9,6 +9,8 @@ import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
@@ -157,6 +159,35 @@ def test_strategy_that_cannot_be_sent_is_an_error():
 
     with pytest.raises(engine.SimulationError, match=r"cannot send Holder.*open files"):
         engine.run_one(tasks([Holder()], [1])[0])
+
+
+def test_a_strategy_that_cannot_be_sent_leaves_the_others():
+    class Holder(sim.strategy.Local):
+        def __init__(self):
+            self.file = open(os.devnull)  # noqa: SIM115 - an open file is what cannot be sent
+
+    found = dict(engine.run_many(tasks([Holder(), sim.strategy.Local()], [1]), 1))
+    assert "cannot send Holder" in str(found[0])
+    assert found[1].requests["status"].count("ok") == 40
+
+
+def test_an_executor_gives_the_same_results():
+    plan = tasks([sim.strategy.Cloud()])
+    want = results(plan, 1)
+    with ProcessPoolExecutor(2) as pool:
+        found = dict(engine.run_many(plan, executor=pool))
+    assert [pickle.dumps(found[i]) for i in range(2)] == want
+
+
+def test_a_worker_that_dies_is_named():
+    class Broken(Executor):
+        def submit(self, call, /, *args, **kwargs):
+            future = Future()
+            future.set_exception(BrokenProcessPool("a process was killed"))
+            return future
+
+    found = dict(engine.run_many(tasks([sim.strategy.Cloud()]), executor=Broken()))
+    assert all("a worker failed: BrokenProcessPool" in str(error) for error in found.values())
 
 
 def test_missing_simgrid_says_what_to_install(monkeypatch):
