@@ -10,7 +10,8 @@ from edgellm.sim.strategy.base import Done
 from edgellm.sim.strategy.protocol import Cancel, Event, Kernel, Rejected, Settle, Waitable
 from edgellm.sim.work import Compute, Decode, Load, Prefill, Step, Train, Verify, Work
 
-from .node import NO_FIT, NodeState
+from .memory import NO_FIT
+from .node import NodeState
 
 if TYPE_CHECKING:
     from .request import Request

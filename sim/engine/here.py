@@ -14,8 +14,9 @@ from edgellm.sim.strategy.protocol import Cancel, Event, Kernel, Queue, Rejected
 from edgellm.sim.work import Decode, Prefill, Work
 
 from .compute import Run
+from .memory import NO_FIT
 from .network import RemoteCall, Send, data_class_of
-from .node import NO_FIT, NodeState
+from .node import NodeState
 from .request import Request
 from .task import Lease, Task
 
@@ -102,7 +103,7 @@ class Here:
 
     @property
     def battery_j(self) -> float:
-        return max(0.0, self._node.settle_battery())
+        return self._node.battery_j
 
     def fits(self, model: str, context: int = 0) -> bool:
         self._sim.variant(model)

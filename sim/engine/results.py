@@ -107,7 +107,7 @@ def collect(sim: Simulation) -> RunResult:
             "energy_j": idle_j + active_j,
             "idle_energy_j": idle_j,
             "active_energy_j": active_j,
-            "battery_left_j": np.array([max(0.0, s.battery_j) for s in states], dtype=np.float64),
+            "battery_left_j": np.array([s.battery_j for s in states], dtype=np.float64),
             "battery_empty": np.array([s.reason == "battery empty" for s in states], dtype=np.bool_),
             "down_s": np.array([s.down_s for s in states], dtype=np.float64),
             "memory_peak_bytes": np.array([s.memory.peak_bytes for s in states], dtype=np.float64),

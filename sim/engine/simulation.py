@@ -180,8 +180,6 @@ class Simulation:
         if self.error is not None:
             raise self.error
         self.end_s = max(duration_s, self.now)
-        for state in self.nodes.values():
-            state.settle_battery()
         self._day_over = False  # nothing is left to stop
         for request in self.requests:
             request.close()
