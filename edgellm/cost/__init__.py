@@ -7,6 +7,7 @@
 True
 """
 
+from .constant import Constant, ProfileError
 from .load import (
     device_from_mapping,
     known_profiles,
@@ -17,19 +18,17 @@ from .load import (
     model_from_mapping,
     user_profile_dir,
 )
-from .profile import (
-    BLOCKS,
-    KV_BYTES,
-    MIXES,
-    PROFILE_SCHEMA,
-    QUANTS,
-    CitedQuality,
-    Constant,
-    DeviceProfile,
-    LinkProfile,
-    ModelProfile,
-    ProfileError,
+from .model_profile import BLOCKS, KV_BYTES, MIXES, QUANTS, CitedQuality, ModelProfile
+from .parts import (
+    BatteryProfile,
+    IdleState,
+    PowerProfile,
+    RadioProfile,
+    SizeFactor,
+    ThermalProfile,
+    TlsProfile,
 )
+from .profile import LINK_CLASSES, PROFILE_SCHEMA, DeviceProfile, LinkProfile
 from .roofline import (
     decode_time_s,
     load_time_s,
@@ -43,15 +42,23 @@ from .units import UnitError, parse_quantity
 __all__ = [
     "BLOCKS",
     "KV_BYTES",
+    "LINK_CLASSES",
     "MIXES",
     "PROFILE_SCHEMA",
     "QUANTS",
+    "BatteryProfile",
     "CitedQuality",
     "Constant",
     "DeviceProfile",
+    "IdleState",
     "LinkProfile",
     "ModelProfile",
+    "PowerProfile",
     "ProfileError",
+    "RadioProfile",
+    "SizeFactor",
+    "ThermalProfile",
+    "TlsProfile",
     "UnitError",
     "decode_time_s",
     "device_from_mapping",

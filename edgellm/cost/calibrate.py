@@ -26,11 +26,13 @@ from numpy.typing import NDArray
 from edgellm._atomic import replacing
 
 from . import machine
+from .constant import Constant
 from .fit import Observation, fit_device
 from .load import device_from_mapping, user_profile_dir
 from .machine import Power
+from .model_profile import ModelProfile
 from .probe import PROBE, PROBE_QUANT, write_probe
-from .profile import PROFILE_SCHEMA, Constant, DeviceProfile, ModelProfile
+from .profile import PROFILE_SCHEMA, DeviceProfile
 
 #: Contexts at which decode is timed and lengths of prompts whose prefill is timed, on a machine that is fast
 #: enough; what is held out is never fitted.

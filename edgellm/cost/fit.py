@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .profile import Constant, DeviceProfile, ModelProfile
+from .constant import Constant
+from .model_profile import ModelProfile
+from .profile import DeviceProfile
 from .roofline import step_time_s
 
 #: Parameter that can be fitted -> the constants of a device that it stands for, and whether it is a rate.

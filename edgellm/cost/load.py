@@ -6,21 +6,34 @@ import functools
 import os
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from .profile import (
-    PROFILE_SCHEMA,
-    QUANTS,
-    CitedQuality,
-    Constant,
-    DeviceProfile,
-    LinkProfile,
-    ModelProfile,
-    ProfileError,
+from . import schema
+from .constant import Constant, ProfileError
+from .model_profile import QUANTS, CitedQuality, ModelProfile
+from .parts import (
+    METERS,
+    BatteryProfile,
+    IdleState,
+    PowerProfile,
+    RadioProfile,
+    SizeFactor,
+    ThermalProfile,
+    TlsProfile,
+)
+from .profile import LINK_CLASSES, PROFILE_SCHEMA, DeviceProfile, LinkProfile
+from .reading import (
+    Field,
+    check_keys,
+    read_constant,
+    read_fields,
+    read_sources,
+    read_table,
+    read_text,
+    required,
 )
 from .units import UnitError, near_matches, parse_quantity
 
@@ -29,51 +42,7 @@ _P = TypeVar("_P")
 #: A profile is a page of text; anything bigger is not one.
 MAX_PROFILE_BYTES = 1 << 20
 _KIND_DIRS = {"device": "devices", "link": "links", "model": "models"}
-
-
-@dataclass(frozen=True, slots=True)
-class _Field:
-    """How one constant is read: its dimension, its bounds, and whether a profile may leave it out."""
-
-    dimension: str
-    minimum: float = 0.0
-    strict: bool = True  # the minimum itself is excluded
-    least: float = 0.0  # a positive value below this is absurd
-    maximum: float = 1e24
-    optional: bool = False
-
-
-_DEVICE_FIELDS: Mapping[str, _Field] = {
-    "cores": _Field("count"),
-    "ram_bytes": _Field("bytes"),
-    "storage_bytes_per_s": _Field("bytes_per_s", least=1.0),
-    "bandwidth_theoretical_bytes_per_s": _Field("bytes_per_s", least=1.0),
-    "bandwidth_memcpy_bytes_per_s": _Field("bytes_per_s", least=1.0),
-    "bandwidth_decode_bytes_per_s": _Field("bytes_per_s", least=1.0),
-    "bandwidth_prefill_bytes_per_s": _Field("bytes_per_s", least=1.0),
-    "ops_per_s": _Field("ops_per_s", least=1.0),
-    "attention_ops_per_s": _Field("ops_per_s", least=1.0),
-    "layer_overhead_s": _Field("s", strict=False),
-    "host_overhead_s": _Field("s", strict=False),
-    "idle_w": _Field("w", strict=False),
-    "active_w": _Field("w"),
-    "price_usd": _Field("usd", strict=False),
-    "battery_j": _Field("j", optional=True),
-    "usd_per_hour": _Field("usd_per_hour", strict=False, optional=True),
-}
-_LINK_FIELDS: Mapping[str, _Field] = {
-    "up_bit_per_s": _Field("bit_per_s", least=0.01),
-    "down_bit_per_s": _Field("bit_per_s", least=0.01),
-    "latency_s": _Field("s", strict=False),
-    "loss": _Field("ratio", strict=False, maximum=0.9),
-    "energy_up_j_per_bit": _Field("j_per_bit", strict=False),
-    "energy_down_j_per_bit": _Field("j_per_bit", strict=False),
-    "max_payload_bytes": _Field("bytes", optional=True),
-    "duty_cycle": _Field("ratio", least=1e-6, maximum=1.0, optional=True),
-    "max_transfer_s": _Field("s", optional=True),
-}
-_MODEL_INTS = ("layers", "width", "heads", "kv_heads", "head_dim", "ffn", "vocab", "context")
-_CONSTANT_KEYS = ("value", "low", "high", "source", "guess")
+_HEAD = ("schema", "kind", "name", "title", "notes", "sources")
 
 
 def user_profile_dir() -> Path:
@@ -102,21 +71,24 @@ def load_device(name: str, base: Path | None = None) -> DeviceProfile:
     ----------
     name : str
         A shipped name, "this-machine" (written by `edgellm calibrate`), or a path: anything that contains a
-        slash or ends in ".toml".
+        slash or ends in ".toml". "NAME@RUNTIME" is the device with another engine of its profile.
     base : Path or None
         Folder that a relative path starts from; None for the current one.
 
     Raises
     ------
     ProfileError
-        If the name is unknown, or the file is malformed; the message names file and key.
+        If the name or the runtime is unknown, or the file is malformed; the message names file and key.
 
     Examples
     --------
     >>> int(load_device("raspberry-pi-5").cores.value)
     4
     """
-    return _load("device", name, base, device_from_mapping)
+    plain, runtime = name, ""
+    if not name.endswith(".toml") and "@" in name:
+        plain, _, runtime = name.rpartition("@")
+    return _load("device", plain, base, functools.partial(device_from_mapping, runtime=runtime))
 
 
 def load_link(name: str, base: Path | None = None) -> LinkProfile:
@@ -141,75 +113,241 @@ def load_model(name: str, base: Path | None = None) -> ModelProfile:
     return _load("model", name, base, model_from_mapping)
 
 
-def device_from_mapping(data: Mapping[str, Any], where: str = "<profile>") -> DeviceProfile:
-    """Build a device profile from parsed TOML; `where` is the file named in errors."""
-    constants = _read_constants(data, _DEVICE_FIELDS, ("stamp",), "device", where)
-    cores = constants["cores"]
-    if cores is not None and cores.value != int(cores.value):
+def device_from_mapping(
+    data: Mapping[str, Any], where: str = "<profile>", runtime: str = ""
+) -> DeviceProfile:
+    """Build a device profile from parsed TOML.
+
+    Parameters
+    ----------
+    data : mapping
+        The file's content.
+    where : str
+        The file named in errors.
+    runtime : str
+        One of the file's `[runtimes]`, or "" or the file's own `runtime` for its default one.
+    """
+    known = (*_HEAD, *schema.DEVICE_FIELDS, *schema.DEVICE_TEXTS, *schema.DEVICE_TABLES)
+    _check_head(data, "device", known, where)
+    sources = read_sources(data, where)
+    found: dict[str, Any] = dict(read_fields(data, schema.DEVICE_FIELDS, sources, where))
+    cores = found["cores"]
+    if cores.value != int(cores.value):
         raise ProfileError(f"{where}: cores: must be a whole number, got {cores.value}")
-    if constants["active_w"].value < constants["idle_w"].value:
-        raise ProfileError(f"{where}: active_w: must be at least idle_w, since it includes it")
-    stamp = _table(data, "stamp", where)
+    found |= _runtime_tables(data, sources, where)
+    name, own = read_text(data, "name", where), read_text(data, "runtime", where, default="")
+    firmware = read_text(data, "firmware", where, default="")
+    others = _runtimes(data, sources, where)
+    if own in others:
+        raise ProfileError(f"{where}: runtimes.{own}: is the name of the default runtime too")
+    if runtime and runtime != own:
+        if runtime not in others:
+            names = [*others, own] if own else list(others)
+            raise ProfileError(f"{where}: {name!r} has no runtime {runtime!r}{near_matches(runtime, names)}")
+        chosen = others[runtime]
+        found |= chosen
+        name, own, firmware = f"{name}@{runtime}", runtime, chosen.get("firmware", firmware)
+    for constants, prefix in ((found, ""), *((found | o, f"runtimes.{n}.") for n, o in others.items())):
+        if constants["active_w"].value < constants["idle_w"].value:
+            raise ProfileError(f"{where}: {prefix}active_w: must be at least idle_w, since it includes it")
+    stamp = read_table(data, "stamp", where)
     for key, text in stamp.items():
         if not isinstance(text, str):
             raise ProfileError(f"{where}: stamp.{key}: must be text, got {text!r}")
-    present = {key: value for key, value in constants.items() if value is not None}
+    found |= {"firmware": firmware}
     return DeviceProfile(
-        name=_text(data, "name", where),
-        title=_text(data, "title", where),
-        notes=_text(data, "notes", where, default=""),
+        name=name,
+        title=read_text(data, "title", where),
+        notes=read_text(data, "notes", where, default=""),
         stamp=MappingProxyType({str(k): str(v) for k, v in stamp.items()}),
-        **present,
+        power=_power(data, sources, where),
+        thermal=_thermal(data, sources, where),
+        battery=_part(data, "battery", schema.BATTERY_FIELDS, BatteryProfile, sources, where),
+        runtime=own,
+        runtimes=tuple(others),
+        **found,
     )
+
+
+def _runtimes(data: Mapping[str, Any], sources: Mapping[str, str], where: str) -> dict[str, dict[str, Any]]:
+    """Return what each runtime replaces."""
+    found: dict[str, dict[str, Any]] = {}
+    optional = {
+        key: Field(rule.dimension, rule.minimum, rule.strict, rule.least, rule.maximum, optional=True)
+        for key, rule in schema.RUNTIME_FIELDS.items()
+    }
+    for name, value in read_table(data, "runtimes", where).items():
+        inside = f"{where}: runtimes.{name}"
+        if not isinstance(value, dict):
+            raise ProfileError(f"{inside}: must be a table, got {value!r}")
+        if not name.strip() or "@" in name or "/" in name:
+            raise ProfileError(f"{inside}: the name of a runtime is not empty and has no '@' or '/'")
+        check_keys(value, (*optional, *schema.RUNTIME_TABLES, "firmware"), inside)
+        found[name] = {
+            **read_fields(value, optional, sources, inside),
+            **_runtime_tables(value, sources, inside),
+        }
+        if "firmware" in value:
+            found[name]["firmware"] = read_text(value, "firmware", inside)
+    return found
+
+
+def _runtime_tables(
+    data: Mapping[str, Any], sources: Mapping[str, str], where: str
+) -> dict[str, Mapping[Any, Constant]]:
+    """Return the tables of constants that are there: by threads, and by storage type."""
+    found: dict[str, Mapping[Any, Constant]] = {}
+    for table, rule in schema.RUNTIME_TABLES.items():
+        if table not in data:
+            continue
+        entries: dict[Any, Constant] = {}
+        for key, raw in read_table(data, table, where).items():
+            inside = f"{where}: {table}.{key}"
+            if table == "threads":
+                if not key.isascii() or not key.isdigit() or not 1 <= int(key) <= 4096:
+                    raise ProfileError(f"{inside}: must be a number of threads")
+                entries[int(key)] = read_constant(raw, rule, sources, inside)
+                continue
+            if key not in QUANTS:
+                raise ProfileError(f"{inside}: unknown quantization{near_matches(key, QUANTS)}")
+            entries[key] = read_constant(raw, rule, sources, inside)
+        found[table] = MappingProxyType(entries)
+    return found
+
+
+def _power(data: Mapping[str, Any], sources: Mapping[str, str], where: str) -> PowerProfile | None:
+    if "power" not in data:
+        return None
+    table = read_table(data, "power", where)
+    check_keys(table, (*schema.POWER_FIELDS, "states", "meter"), where, "power.")
+    meter = read_text(table, "meter", f"{where}: power", default="wall")
+    if meter not in METERS:
+        raise ProfileError(f"{where}: power.meter: unknown value {meter!r}{near_matches(meter, METERS)}")
+    states: dict[str, IdleState] = {}
+    for name, value in read_table(table, "states", f"{where}: power").items():
+        prefix = f"power.states.{name}."
+        if not isinstance(value, dict):
+            raise ProfileError(f"{where}: {prefix[:-1]}: must be a table, got {value!r}")
+        check_keys(value, schema.IDLE_STATE_FIELDS, where, prefix)
+        states[name] = IdleState(**read_fields(value, schema.IDLE_STATE_FIELDS, sources, where, prefix))
+    found = read_fields(table, schema.POWER_FIELDS, sources, where, "power.")
+    return PowerProfile(states=MappingProxyType(states), meter=meter, **found)
+
+
+def _thermal(data: Mapping[str, Any], sources: Mapping[str, str], where: str) -> ThermalProfile | None:
+    thermal = _part(data, "thermal", schema.THERMAL_FIELDS, ThermalProfile, sources, where)
+    if thermal is not None and thermal.resume_c.value > thermal.throttle_c.value:
+        raise ProfileError(f"{where}: thermal.resume_c: must be at most throttle_c")
+    return thermal
+
+
+def _part(
+    data: Mapping[str, Any],
+    key: str,
+    rules: Mapping[str, Field],
+    build: Callable[..., _P],
+    sources: Mapping[str, str],
+    where: str,
+) -> _P | None:
+    """Return a table of constants as its class, None where the profile does not have it."""
+    if key not in data:
+        return None
+    table = read_table(data, key, where)
+    check_keys(table, rules, where, f"{key}.")
+    return build(**read_fields(table, rules, sources, where, f"{key}."))
 
 
 def link_from_mapping(data: Mapping[str, Any], where: str = "<profile>") -> LinkProfile:
     """Build a link profile from parsed TOML; `where` is the file named in errors."""
-    constants = _read_constants(data, _LINK_FIELDS, ("sharing",), "link", where)
-    sharing = _text(data, "sharing", where)
+    known = (*_HEAD, *schema.LINK_FIELDS, "sharing", "class", "tls", "sizes", "radio")
+    _check_head(data, "link", known, where)
+    sources = read_sources(data, where)
+    found = read_fields(data, schema.LINK_FIELDS, sources, where)
+    sharing = read_text(data, "sharing", where)
     if sharing not in ("shared", "split"):
         raise ProfileError(f'{where}: sharing: must be "shared" or "split", got {sharing!r}')
-    present = {key: value for key, value in constants.items() if value is not None}
+    link_class = read_text(data, "class", where, default="")
+    if link_class and link_class not in LINK_CLASSES:
+        raise ProfileError(
+            f"{where}: class: unknown value {link_class!r}{near_matches(link_class, LINK_CLASSES)}"
+        )
     return LinkProfile(
-        name=_text(data, "name", where),
-        title=_text(data, "title", where),
-        notes=_text(data, "notes", where, default=""),
+        name=read_text(data, "name", where),
+        title=read_text(data, "title", where),
+        notes=read_text(data, "notes", where, default=""),
         sharing=sharing,
-        **present,
+        link_class=link_class,
+        tls=_part(data, "tls", schema.TLS_FIELDS, TlsProfile, sources, where),
+        radio=_part(data, "radio", schema.RADIO_FIELDS, RadioProfile, sources, where),
+        sizes=_sizes(data, sources, where),
+        **found,
     )
+
+
+def _sizes(data: Mapping[str, Any], sources: Mapping[str, str], where: str) -> tuple[SizeFactor, ...]:
+    raw = data.get("sizes", [])
+    if not isinstance(raw, list) or not all(isinstance(entry, dict) for entry in raw):
+        raise ProfileError(f"{where}: sizes: must be a list of tables, got {raw!r}")
+    found: list[SizeFactor] = []
+    for i, entry in enumerate(raw):
+        prefix = f"sizes.{i}."
+        check_keys(entry, schema.SIZE_FIELDS, where, prefix)
+        found.append(SizeFactor(**read_fields(entry, schema.SIZE_FIELDS, sources, where, prefix)))
+        if i and found[i].bytes.value <= found[i - 1].bytes.value:
+            raise ProfileError(f"{where}: {prefix}bytes: must be more than in the entry before")
+    return tuple(found)
 
 
 def model_from_mapping(data: Mapping[str, Any], where: str = "<profile>") -> ModelProfile:
     """Build a model profile from parsed TOML; `where` is the file named in errors."""
-    keys = ("schema", "kind", "name", "title", "source", "tied", "qkv_bias", "quality", *_MODEL_INTS)
+    head = ("schema", "kind", "name", "title", "source", "quality")
+    keys = (*head, *schema.MODEL_FLAGS, *schema.MODEL_INTS, *schema.MODEL_OPTIONAL_INTS)
     _check_head(data, "model", keys, where)
-    sizes: dict[str, int] = {}
-    for key in _MODEL_INTS:
-        value = _required(data, key, where)
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**31:
-            raise ProfileError(f"{where}: {key}: must be a positive whole number, got {value!r}")
-        sizes[key] = value
-    if sizes["heads"] % sizes["kv_heads"] != 0:
-        raise ProfileError(
-            f"{where}: kv_heads: must divide heads ({sizes['heads']}), got {sizes['kv_heads']}"
-        )
-    flags = {key: data.get(key, False) for key in ("tied", "qkv_bias")}
+    sizes = {key: _whole(required(data, key, where), key, where, 1) for key in schema.MODEL_INTS}
+    sizes |= {key: _whole(data.get(key, 0), key, where, 0) for key in schema.MODEL_OPTIONAL_INTS}
+    _check_shape(sizes, where)
+    flags = {key: data.get(key, default) for key, default in schema.MODEL_FLAGS.items()}
     for key, flag in flags.items():
         if not isinstance(flag, bool):
             raise ProfileError(f"{where}: {key}: must be true or false, got {flag!r}")
     quality = {
         str(quant): _cited(value, f"{where}: quality.{quant}", str(quant))
-        for quant, value in _table(data, "quality", where).items()
+        for quant, value in read_table(data, "quality", where).items()
     }
     return ModelProfile(
-        name=_text(data, "name", where),
-        title=_text(data, "title", where),
-        source=_text(data, "source", where),
+        name=read_text(data, "name", where),
+        title=read_text(data, "title", where),
+        source=read_text(data, "source", where),
         quality=MappingProxyType(quality),
         tied=flags["tied"],
         qkv_bias=flags["qkv_bias"],
+        gated=flags["gated"],
         **sizes,
     )
+
+
+def _whole(value: object, key: str, where: str, low: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value < 2**31:
+        need = "a positive whole number" if low else "a whole number, 0 or more"
+        raise ProfileError(f"{where}: {key}: must be {need}, got {value!r}")
+    return value
+
+
+def _check_shape(sizes: Mapping[str, int], where: str) -> None:
+    """Raise if the numbers of a model's shape do not fit together."""
+    if sizes["heads"] % sizes["kv_heads"] != 0:
+        raise ProfileError(
+            f"{where}: kv_heads: must divide heads ({sizes['heads']}), got {sizes['kv_heads']}"
+        )
+    experts, used = sizes["experts"], sizes["experts_used"]
+    if bool(experts) != bool(used) or used > experts:
+        raise ProfileError(f"{where}: experts_used: must be from 1 to experts ({experts}), got {used}")
+    if bool(experts) != bool(sizes["expert_ffn"]):
+        raise ProfileError(f"{where}: expert_ffn: a mixture of experts, and only one, needs it")
+    if not experts and (sizes["shared_ffn"] or sizes["dense_layers"]):
+        raise ProfileError(f"{where}: shared_ffn and dense_layers: only a mixture of experts has them")
+    if sizes["dense_layers"] > sizes["layers"]:
+        raise ProfileError(f"{where}: dense_layers: must be at most layers ({sizes['layers']})")
 
 
 def _cited(value: object, where: str, quant: str) -> CitedQuality:
@@ -217,13 +355,12 @@ def _cited(value: object, where: str, quant: str) -> CitedQuality:
         raise ProfileError(f"{where}: unknown quantization{near_matches(quant, QUANTS)}")
     if not isinstance(value, dict):
         raise ProfileError(f"{where}: must be a table with metric, value, text and source")
-    _unknown(value, ("metric", "value", "text", "source"), where, "")
-    number = value.get("value")
+    check_keys(value, ("metric", "value", "text", "source"), where)
     try:
-        amount = parse_quantity(number, "count", bare=True)
+        amount = parse_quantity(value.get("value"), "count", bare=True)
     except UnitError as err:
         raise ProfileError(f"{where}.value: {err}") from None
-    texts = [_text(value, key, where) for key in ("metric", "text", "source")]
+    texts = [read_text(value, key, where) for key in ("metric", "text", "source")]
     return CitedQuality(texts[0], amount, texts[1], texts[2])
 
 
@@ -270,93 +407,9 @@ def _parse(raw: bytes, where: str) -> Mapping[str, Any]:
 
 
 def _check_head(data: Mapping[str, Any], kind: str, keys: tuple[str, ...], where: str) -> None:
-    schema = _required(data, "schema", where)
-    if isinstance(schema, bool) or schema != PROFILE_SCHEMA:
-        raise ProfileError(f"{where}: schema: this version reads schema {PROFILE_SCHEMA}, got {schema!r}")
+    version = required(data, "schema", where)
+    if isinstance(version, bool) or version != PROFILE_SCHEMA:
+        raise ProfileError(f"{where}: schema: this version reads schema {PROFILE_SCHEMA}, got {version!r}")
     if data.get("kind") != kind:
         raise ProfileError(f"{where}: kind: expected {kind!r}, got {data.get('kind')!r}")
-    _unknown(data, keys, where, "")
-
-
-def _read_constants(
-    data: Mapping[str, Any], fields: Mapping[str, _Field], extra: tuple[str, ...], kind: str, where: str
-) -> dict[str, Any]:
-    """Return every constant by key, None for an optional one that is absent."""
-    head = ("schema", "kind", "name", "title", "notes", "sources", *extra)
-    _check_head(data, kind, (*head, *fields), where)
-    sources = _table(data, "sources", where)
-    for key, text in sources.items():
-        if not isinstance(text, str) or not text.strip():
-            raise ProfileError(f"{where}: sources.{key}: must be text that names the source, got {text!r}")
-    found: dict[str, Any] = {}
-    for key, rule in fields.items():
-        if key not in data:
-            if not rule.optional:
-                raise ProfileError(f"{where}: {key}: missing")
-            found[key] = None
-            continue
-        found[key] = _constant(data[key], rule, sources, f"{where}: {key}")
-    return found
-
-
-def _constant(raw: object, rule: _Field, sources: Mapping[str, str], where: str) -> Constant:
-    if not isinstance(raw, dict):
-        raise ProfileError(f"{where}: must be a table {{ value = ..., source = ... }}, got {raw!r}")
-    _unknown(raw, _CONSTANT_KEYS, where, "")
-    source = _text(raw, "source", where)
-    if sources:
-        if source not in sources:
-            raise ProfileError(
-                f"{where}.source: {source!r} is not in [sources]{near_matches(source, sources)}"
-            )
-        source = sources[source]
-    guess = raw.get("guess", False)
-    if not isinstance(guess, bool):
-        raise ProfileError(f"{where}.guess: must be true or false, got {guess!r}")
-    value = _number(_required(raw, "value", where), rule, f"{where}.value")
-    low = _number(raw["low"], rule, f"{where}.low") if "low" in raw else None
-    high = _number(raw["high"], rule, f"{where}.high") if "high" in raw else None
-    if (low is not None and low > value) or (high is not None and high < value):
-        raise ProfileError(f"{where}: value {value:g} is outside its own spread, low {low} to high {high}")
-    return Constant(value, rule.dimension, source, low, high, guess)
-
-
-def _number(raw: object, rule: _Field, where: str) -> float:
-    try:
-        value = parse_quantity(raw, rule.dimension, bare=True)
-    except UnitError as err:
-        raise ProfileError(f"{where}: {err}") from None
-    if value < rule.minimum or (rule.strict and value == rule.minimum):
-        need = "positive" if rule.strict else "0 or more"
-        raise ProfileError(f"{where}: must be {need}, got {raw!r}")
-    if 0.0 < value < rule.least:
-        raise ProfileError(f"{where}: {raw!r} is absurd: less than {rule.least:g}")
-    if value > rule.maximum:
-        raise ProfileError(f"{where}: must be at most {rule.maximum:g}, got {raw!r}")
-    return value
-
-
-def _required(data: Mapping[str, Any], key: str, where: str) -> Any:
-    if key not in data:
-        raise ProfileError(f"{where}: {key}: missing")
-    return data[key]
-
-
-def _text(data: Mapping[str, Any], key: str, where: str, default: str | None = None) -> str:
-    value = _required(data, key, where) if default is None else data.get(key, default)
-    if not isinstance(value, str) or (default is None and not value.strip()):
-        raise ProfileError(f"{where}: {key}: must be text, got {value!r}")
-    return value
-
-
-def _table(data: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
-    value = data.get(key, {})
-    if not isinstance(value, dict):
-        raise ProfileError(f"{where}: {key}: must be a table, got {value!r}")
-    return value
-
-
-def _unknown(data: Mapping[str, Any], keys: tuple[str, ...], where: str, prefix: str) -> None:
-    for key in data:
-        if key not in keys:
-            raise ProfileError(f"{where}: {prefix}{key}: unknown key{near_matches(key, keys)}")
+    check_keys(data, keys, where)

@@ -13,7 +13,7 @@ import numpy as np
 from edgellm.conversion.gguf_writer import GgufWriter
 from edgellm.quant import QuantTensor, quantize
 
-from .profile import ModelProfile
+from .model_profile import ModelProfile
 
 #: Deep and narrow: a layer holds 40,960 weights, some microseconds of reading.
 PROBE = ModelProfile(

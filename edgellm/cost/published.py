@@ -14,7 +14,8 @@ from typing import Any
 
 from .fit import Observation, fit_device
 from .load import load_device, load_model
-from .profile import DeviceProfile, ModelProfile
+from .model_profile import ModelProfile
+from .profile import DeviceProfile
 
 
 @dataclass(frozen=True, slots=True)

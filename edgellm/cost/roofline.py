@@ -23,7 +23,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from .profile import DeviceProfile, ModelProfile
+from .model_profile import ModelProfile
+from .profile import DeviceProfile
 
 #: Bytes of activations per token and width in a step, over all buffers: residual, norm, q, k, v, ffn, logits.
 _ACTIVATION_BYTES = 4.0
@@ -196,8 +197,8 @@ def _fixed_s(
 ) -> tuple[float, float]:
     """Return what does not depend on the context, and the host's part; the head runs `heads` times."""
     rate = device.bandwidth_decode_bytes_per_s if decode else device.bandwidth_prefill_bytes_per_s
-    read_s = model.active_bytes(quant, head) / rate.value
-    ops = 2.0 * (model.body_matrix_params * tokens + model.embedding_params * heads)
+    read_s = model.active_bytes(quant, head, tokens) / rate.value
+    ops = 2.0 * (model.active_matrix_params * tokens + model.embedding_params * heads)
     compute_s = ops / device.ops_per_s.value
     return model.layers * device.layer_overhead_s.value + max(read_s, compute_s), device.host_overhead_s.value
 

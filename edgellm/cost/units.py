@@ -43,6 +43,10 @@ DIMENSIONS: Mapping[str, Mapping[str, float]] = MappingProxyType(
         "usd_per_hour": {"USD/h": 1.0},
         "usd_per_kwh": {"USD/kWh": 1.0},
         "usd_per_gb": {"USD/GB": 1.0},
+        "k_per_w": {"K/W": 1.0},
+        "j_per_k": {"J/K": 1.0},
+        "per_k": {"/K": 1.0, "%/K": 0.01},
+        "c": {"C": 1.0},  # degrees Celsius
         "ratio": {"": 1.0, "%": 0.01},
         "count": {"": 1.0},
     }
@@ -52,7 +56,7 @@ _EXAMPLE = {
     "s": "24 h", "bytes": "512 MiB", "bytes_per_s": "9.5 GB/s", "bit_per_s": "30 Mbit/s", "w": "7 W",
     "j": "15 kJ", "j_per_bit": "20 nJ/bit", "ops_per_s": "40 GOPS", "per_s": "24 /d", "usd": "80 USD",
     "usd_per_hour": "1.2 USD/h", "usd_per_kwh": "0.3 USD/kWh", "usd_per_gb": "0.09 USD/GB", "ratio": "1 %",
-    "count": "4",
+    "count": "4", "k_per_w": "5 K/W", "j_per_k": "50 J/K", "per_k": "0.5 %/K", "c": "25 C",
 }  # fmt: skip
 _PATTERN = re.compile(r"([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?) ?([A-Za-z/%]*)")
 
