@@ -15,15 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-FloatArray = NDArray[np.float64]
+from edgellm.sim.distributions import t_quantile
 
-# Two-sided 95 % quantile of Student's t by degrees of freedom 1..30.
-# Source: any table of the t distribution; t(0.975, df) to three decimals.
-_T95 = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
-    2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
-    2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
-)  # fmt: skip
+FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +109,7 @@ def t_half_width(values: Sequence[float]) -> float:
     n = len(values)
     if n < 2 or not all(math.isfinite(v) for v in values):
         return math.nan
-    t = _T95[n - 2] if n - 2 < len(_T95) else 1.96
-    return t * float(np.std(np.asarray(values), ddof=1)) / math.sqrt(n)
+    return t_quantile(0.975, n - 1) * float(np.std(np.asarray(values), ddof=1)) / math.sqrt(n)
 
 
 def mean_over_seeds(values: Sequence[float]) -> float:
