@@ -50,11 +50,13 @@ if TYPE_CHECKING:
         Rejected,
         Strategy,
         TimedOut,
+        every,
         first,
         gather,
         race,
         sleep,
         spawn,
+        until,
         within,
     )
     from edgellm.sim.study import Study, StudyError
@@ -68,8 +70,8 @@ _ROOMS = {
     "scenario": ("Scenario", "ScenarioError", "load_scenario"),
     "strategy": (
         "BUILT_IN", "Answer", "Cancelled", "Cascade", "Cloud", "Done", "Event", "Gateway", "Generate",
-        "Interrupted", "LinkDown", "Local", "NodeDown", "Queue", "Rejected", "Strategy", "TimedOut", "first",
-        "gather", "race", "sleep", "spawn", "within",
+        "Interrupted", "LinkDown", "Local", "NodeDown", "Queue", "Rejected", "Strategy", "TimedOut", "every",
+        "first", "gather", "race", "sleep", "spawn", "until", "within",
     ),
     "study": ("Study", "StudyError"),
     "work": ("Compute", "Decode", "Load", "Prefill", "Step", "Train", "Verify"),
@@ -112,12 +114,14 @@ __all__ = [
     "Train",
     "Verify",
     "evaluate",
+    "every",
     "first",
     "gather",
     "load_scenario",
     "race",
     "sleep",
     "spawn",
+    "until",
     "within",
 ]
 

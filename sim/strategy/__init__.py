@@ -4,6 +4,7 @@ from .base import Answer, Call, Done, FleetView, Generate, Here, Lease, Request,
 from .cascade import Cascade
 from .cloud import Cloud
 from .gateway import Gateway
+from .groups import first, gather, race, within
 from .local import Local
 from .protocol import (
     Cancelled,
@@ -15,11 +16,9 @@ from .protocol import (
     Rejected,
     TimedOut,
     Waitable,
-    first,
-    gather,
-    race,
+    every,
     sleep,
-    within,
+    until,
 )
 
 #: The built-in strategies by name.
@@ -50,10 +49,12 @@ __all__ = [
     "Task",
     "TimedOut",
     "Waitable",
+    "every",
     "first",
     "gather",
     "race",
     "sleep",
     "spawn",
+    "until",
     "within",
 ]

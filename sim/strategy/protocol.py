@@ -8,6 +8,7 @@ sequence).
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import deque
 from collections.abc import Callable, Generator
@@ -43,6 +44,18 @@ class Interrupted(Exception):
         self.done = done
 
     default = "interrupted"
+
+    def with_done(self, done: Any) -> Interrupted:
+        """Return the same error with another progress: one failure may be told to several who wait."""
+        told = copy.copy(self)
+        told.done = done
+        return told
+
+    def __copy__(self) -> Interrupted:
+        told = self.__class__.__new__(self.__class__, *self.args)  # whatever the arguments of __init__ are
+        told.args = self.args
+        told.__dict__.update(self.__dict__)
+        return told
 
 
 class Cancelled(Interrupted):
@@ -101,9 +114,14 @@ class Kernel(Protocol):
 
 
 class Waitable:
-    """Anything that a strategy may yield."""
+    """Anything that a strategy may yield. Nothing begins before it is yielded."""
 
     __slots__ = ()
+
+    @property
+    def takes(self) -> bool:
+        """Whether it takes something that is then gone for others (an item, a lease of memory)."""
+        return False
 
     def begin(self, kernel: Kernel, done: Settle) -> Cancel:
         """Start, and promise to call `done` later: never before this returns, never after the cancel."""
@@ -125,6 +143,7 @@ def as_waitable(kernel: Kernel, x: object) -> Waitable:
     raise TypeError(
         f"a strategy yielded {x!r}, which cannot be waited for: yield here.run(...), here.call(...), "
         "sim.sleep(...), a Task, an Event, a Queue, or several of them in sim.gather(...)"
+        + (" (it is a function: call it)" if callable(x) else "")
     )
 
 
@@ -144,6 +163,9 @@ class sleep(Waitable):
             raise ValueError(f"sleep needs finite seconds, 0 or more, got {seconds}")
         self.seconds = seconds
 
+    def __repr__(self) -> str:
+        return f"sleep({self.seconds:g})"
+
     def begin(self, kernel: Kernel, done: Settle) -> Cancel:
         start_s = kernel.now
         ticket = kernel.at(start_s + self.seconds, partial(done, None, None))
@@ -155,8 +177,66 @@ class sleep(Waitable):
         return cancel
 
 
+class until(Waitable):
+    """Wait for a date, in simulated seconds; one that has passed is now. `.done` is the seconds waited.
+
+    Raises
+    ------
+    ValueError
+        If the date is not finite.
+    """
+
+    __slots__ = ("date_s",)
+
+    def __init__(self, date_s: float) -> None:
+        if not abs(date_s) < math.inf:
+            raise ValueError(f"until needs a finite date in seconds, got {date_s}")
+        self.date_s = date_s
+
+    def __repr__(self) -> str:
+        return f"until({self.date_s:g})"
+
+    def begin(self, kernel: Kernel, done: Settle) -> Cancel:
+        return sleep(max(0.0, self.date_s - kernel.now)).begin(kernel, done)
+
+
+class every(Waitable):
+    """A clock: each `yield` waits for its next tick, and gives the tick's number.
+
+    Tick k is at `first_s + k * period_s`, whatever is done in between: a job that takes a minute every hour
+    does not drift. Ticks that passed while nobody waited are left out.
+
+    Raises
+    ------
+    ValueError
+        If `period_s` is not positive and finite, or `first_s` not finite.
+    """
+
+    __slots__ = ("_next", "first_s", "period_s")
+
+    def __init__(self, period_s: float, first_s: float = 0.0) -> None:
+        if not (0 < period_s < math.inf and abs(first_s) < math.inf):
+            raise ValueError(f"every needs a positive period and a finite start, got {period_s}, {first_s}")
+        self.period_s, self.first_s = period_s, first_s
+        self._next = 0
+
+    def __repr__(self) -> str:
+        return f"every({self.period_s:g})"
+
+    def begin(self, kernel: Kernel, done: Settle) -> Cancel:
+        k = max(self._next, math.ceil((kernel.now - self.first_s) / self.period_s))
+
+        def tick(value: Any, error: Interrupted | None) -> None:
+            self._next = k + 1
+            done(k if error is None else value, error)
+
+        return until(self.first_s + k * self.period_s).begin(kernel, tick)
+
+
 class Event(Waitable):
     """Something that happens once; every wait for it gets the value it was set with.
+
+    A `name` shows in the error that says who waits for what.
 
     Examples
     --------
@@ -166,12 +246,16 @@ class Event(Waitable):
     (True, 42)
     """
 
-    __slots__ = ("_waiting", "is_set", "value")
+    __slots__ = ("_waiting", "is_set", "name", "value")
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "") -> None:
+        self.name = name
         self.is_set = False
         self.value: Any = None
         self._waiting: list[_Wait] = []
+
+    def __repr__(self) -> str:
+        return f"Event({self.name!r})" if self.name else "Event()"
 
     def set(self, value: Any = None) -> None:
         """Let everyone who waits go on; setting it again changes nothing."""
@@ -200,6 +284,8 @@ class Event(Waitable):
 class Queue(Waitable):
     """A line of items, first in, first out; `item = yield queue` waits for the next one.
 
+    A `name` shows in the error that says who waits for what.
+
     Examples
     --------
     >>> q = Queue()
@@ -208,11 +294,21 @@ class Queue(Waitable):
     (2, 'a', ['b'])
     """
 
-    __slots__ = ("_items", "_waiting")
+    __slots__ = ("_coming", "_items", "_waiting", "name")
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "") -> None:
+        self.name = name
         self._items: deque[Any] = deque()
         self._waiting: deque[_Wait] = deque()
+        self._coming: deque[_Wait] = deque()  # have their item, and are about to be resumed
+
+    def __repr__(self) -> str:
+        return f"Queue({self.name!r})" if self.name else "Queue()"
+
+    @property
+    def takes(self) -> bool:
+        """An item that is taken is gone."""
+        return True
 
     def __len__(self) -> int:
         return len(self._items)
@@ -223,9 +319,13 @@ class Queue(Waitable):
     def put(self, item: Any) -> None:
         """Append an item, or hand it to the one who has waited longest."""
         if self._waiting:
-            self._waiting.popleft().deliver(item)
+            self._hand(self._waiting.popleft(), item)
         else:
             self._items.append(item)
+
+    def clear(self) -> None:
+        """Forget all items that are there."""
+        self._items.clear()
 
     def take(self) -> Any:
         """Remove and return the first item; IndexError if there is none."""
@@ -238,19 +338,35 @@ class Queue(Waitable):
         return items
 
     def begin(self, kernel: Kernel, done: Settle) -> Cancel:
-        wait = _Wait(kernel, done)
+        def arrived(value: Any, error: Interrupted | None) -> None:
+            self._coming.remove(wait)
+            done(value, error)
+
+        wait = _Wait(kernel, arrived)
         if self._items:
-            wait.deliver(self._items.popleft())
+            self._hand(wait, self._items.popleft())
         else:
             self._waiting.append(wait)
+        return partial(self._withdraw, wait)
 
-        def cancel() -> None:
-            if wait in self._waiting:
-                self._waiting.remove(wait)
-            elif wait.forget():
-                self._items.appendleft(wait.value)  # it was on its way: the next one gets it
+    def _hand(self, wait: _Wait, item: Any) -> None:
+        self._coming.append(wait)
+        wait.deliver(item)
 
-        return cancel
+    def _withdraw(self, wait: _Wait) -> None:
+        """Stop a wait. An item on its way to it goes to whoever is next, in the order of the items."""
+        if wait in self._waiting:
+            self._waiting.remove(wait)
+        elif wait.forget():
+            behind = list(self._coming)[self._coming.index(wait) :]
+            self._coming.remove(wait)
+            item = wait.value
+            for other in behind[1:]:
+                item, other.value = other.value, item
+            if self._waiting:
+                self._hand(self._waiting.popleft(), item)
+            else:
+                self._items.appendleft(item)
 
 
 class _Wait:
@@ -278,125 +394,3 @@ class _Wait:
         self.kernel.drop(self.ticket)
         self.ticket = 0
         return True
-
-
-class _Group(Waitable):
-    """Base of what waits for several things."""
-
-    __slots__ = ("parts",)
-
-    def __init__(self, *parts: object) -> None:
-        if not parts:
-            raise ValueError(f"{type(self).__name__} needs something to wait for")
-        self.parts = parts
-
-
-class gather(_Group):
-    """Wait for all; the value is the list of values, in the order given.
-
-    The first failure ends the rest (they are cancelled) and is thrown; `.done` is then a list with the
-    value of what had ended and the progress of what had not.
-    """
-
-    __slots__ = ()
-
-    def begin(self, kernel: Kernel, done: Settle) -> Cancel:
-        results: list[Any] = [None] * len(self.parts)
-        cancels: dict[int, Cancel] = {}
-
-        def stop() -> list[Any]:
-            for i in sorted(cancels):
-                results[i] = cancels.pop(i)()
-            return results
-
-        def ended(i: int, value: Any, error: Interrupted | None) -> None:
-            del cancels[i]
-            results[i] = value if error is None else error.done
-            if error is not None:
-                error.done = stop()
-                done(None, error)
-            elif not cancels:
-                done(results, None)
-
-        for i, part in enumerate(self.parts):
-            cancels[i] = as_waitable(kernel, part).begin(kernel, partial(ended, i))
-        return stop
-
-
-class first(_Group):
-    """Wait for the first that succeeds; the value is (its index, its value). The others go on.
-
-    What fails is out; when all have failed, the last failure is thrown.
-    """
-
-    __slots__ = ()
-    _keep = True
-
-    def begin(self, kernel: Kernel, done: Settle) -> Cancel:
-        cancels: dict[int, Cancel] = {}
-        settled = False
-
-        def stop() -> list[Any]:
-            progress: list[Any] = [None] * len(self.parts)
-            for i in sorted(cancels):
-                progress[i] = cancels.pop(i)()
-            return progress
-
-        def ended(i: int, value: Any, error: Interrupted | None) -> None:
-            nonlocal settled
-            cancels.pop(i, None)
-            if settled or (error is not None and cancels):
-                return
-            settled = True
-            if not self._keep:
-                stop()
-            done(None if error is not None else (i, value), error)
-
-        for i, part in enumerate(self.parts):
-            cancels[i] = as_waitable(kernel, part).begin(kernel, partial(ended, i))
-        return stop
-
-
-class race(first):
-    """Like `first`, but the losers are cancelled."""
-
-    __slots__ = ()
-    _keep = False
-
-
-class within(Waitable):
-    """Wait for `x` no longer than `seconds`; then it is cancelled and `TimedOut` is thrown, with its
-    progress.
-
-    What ends exactly at the limit is in time.
-    """
-
-    __slots__ = ("seconds", "x")
-
-    def __init__(self, x: object, seconds: float) -> None:
-        if not seconds >= 0:
-            raise ValueError(f"within needs seconds, 0 or more, got {seconds}")
-        self.x, self.seconds = x, seconds
-
-    def begin(self, kernel: Kernel, done: Settle) -> Cancel:
-        timer = 0
-
-        def ended(value: Any, error: Interrupted | None) -> None:
-            kernel.drop(timer)
-            done(value, error)
-
-        def late() -> None:
-            done(None, TimedOut(done=cancel_x(), detail=f"timed out after {self.seconds:g} s"))
-
-        def last_call() -> None:
-            nonlocal timer
-            timer = kernel.soon(late)
-
-        def cancel() -> Any:
-            kernel.drop(timer)
-            return cancel_x()
-
-        cancel_x = as_waitable(kernel, self.x).begin(kernel, ended)
-        if self.seconds < math.inf:
-            timer = kernel.at(kernel.now + self.seconds, last_call)
-        return cancel
