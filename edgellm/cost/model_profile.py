@@ -71,6 +71,7 @@ class ModelProfile:
     dense_layers: int = 0
     window: int = 0  # positions that a layer with a sliding window sees; 0: no layer has one
     window_pattern: int = 0  # the last layer of every so many sees all positions; 0: none does
+    positions: int = 0  # rows of a learned table of positions; 0: there is none
     extra_params: int = 0  # weights in matrices that every step reads and that the shape does not count
     quality: Mapping[str, CitedQuality] = field(default_factory=lambda: MappingProxyType({}), hash=False)
 
@@ -125,7 +126,8 @@ class ModelProfile:
     def params(self) -> int:
         """All weights; a tied head is counted once."""
         tables = 1 if self.tied else 2
-        return self.body_matrix_params + self.vector_params + tables * self.embedding_params
+        of_positions = self.positions * self.width
+        return self.body_matrix_params + self.vector_params + tables * self.embedding_params + of_positions
 
     def head_quant(self, quant: str) -> str:
         """Return the storage type of the output head in a GGUF file of type `quant`.
@@ -156,7 +158,8 @@ class ModelProfile:
         """
         untied = 0.0 if self.tied else self._matrix_bytes(self.vocab, self.width, _base(quant))
         stored = self.head_quant(quant) if head is None else head
-        return _active_bytes(self, quant, stored, self.experts) + untied
+        of_positions = 4.0 * self.positions * self.width  # float32 in GGUF files
+        return _active_bytes(self, quant, stored, self.experts) + untied + of_positions
 
     def active_bytes(self, quant: str, head: str | None = None, tokens: int = 1) -> float:
         """Return the bytes of weights that a step of `tokens` tokens reads.

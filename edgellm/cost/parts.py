@@ -49,6 +49,7 @@ class ThermalProfile:
     throttle_c: Constant  # degrees Celsius of the chip
     resume_c: Constant
     factor: Constant
+    power_factor: Constant | None = None  # share of its active power while throttled; None: `factor`
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +72,11 @@ class RadioProfile:
 
     tx_w: Constant
     rx_w: Constant
-    idle_w: Constant
+    idle_w: Constant | None = None
     sleep_w: Constant | None = None
     tail_s: Constant | None = None  # stays in `idle_w` so long after the last byte, then sleeps
     promotion_s: Constant | None = None  # from sleep to the first byte
+    promotion_w: Constant | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,7 @@ THERMAL_FIELDS: Mapping[str, Field] = {
     "throttle_c": _TEMPERATURE,
     "resume_c": _TEMPERATURE,
     "factor": Field("ratio", least=0.001, maximum=1.0),
+    "power_factor": Field("ratio", least=0.001, maximum=1.0, optional=True),
 }
 BATTERY_FIELDS: Mapping[str, Field] = {
     "charge_efficiency": Field("ratio", least=0.01, maximum=1.0, optional=True),
@@ -99,10 +100,11 @@ TLS_FIELDS: Mapping[str, Field] = {
 RADIO_FIELDS: Mapping[str, Field] = {
     "tx_w": Field("w", strict=False),
     "rx_w": Field("w", strict=False),
-    "idle_w": Field("w", strict=False),
+    "idle_w": Field("w", strict=False, optional=True),
     "sleep_w": Field("w", strict=False, optional=True),
     "tail_s": Field("s", strict=False, optional=True),
     "promotion_s": Field("s", strict=False, optional=True),
+    "promotion_w": Field("w", strict=False, optional=True),
 }
 SIZE_FIELDS: Mapping[str, Field] = {
     "bytes": Field("bytes", strict=False),
@@ -114,7 +116,7 @@ MODEL_INTS = ("layers", "width", "heads", "kv_heads", "head_dim", "ffn", "vocab"
 #: Whole numbers that a model may leave out, and then are 0.
 MODEL_OPTIONAL_INTS = (
     "experts", "experts_used", "expert_ffn", "shared_ffn", "dense_layers", "window", "window_pattern",
-    "extra_params",
+    "positions", "extra_params",
 )  # fmt: skip
 #: Flags of a model and what they are where it does not say.
 MODEL_FLAGS: Mapping[str, bool] = {"tied": False, "qkv_bias": False, "gated": True}
