@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgellm.cost import Constant, DeviceProfile, LinkProfile, ProfileError, load_device, load_link
+from edgellm.cost.toml_lines import written_key
 from edgellm.cost.units import near_matches
 
 from ._schema import ScenarioError, Table
@@ -59,12 +60,55 @@ def build_fleet(top: Table, models: Mapping[str, Any], base: Path | None) -> Fle
             raise fleet.fail(site, "a site needs at least one node")
     for name, table in tables.items():
         kinds[name] = _with_uplink(kinds[name], table, kinds, counts, base)
+    _check_cycles(kinds, tables)
     if sum(kind.count * counts[kind.site] for kind in kinds.values()) > MAX_NODES:
         raise ScenarioError(f"fleet: more than {MAX_NODES} nodes")
     try:
         return _repeat(kinds, counts)
     except FleetError as err:
         raise ScenarioError(f"fleet: {err}") from None
+
+
+def _check_cycles(
+    kinds: Mapping[tuple[str, str], _NodeKind], tables: Mapping[tuple[str, str], Table]
+) -> None:
+    for start in kinds:
+        chain = [start]
+        while kinds[chain[-1]].link is not None:
+            above = kinds[chain[-1]]
+            chain.append((above.to_site, above.to_key))
+            if chain[-1] == start:
+                way = " -> ".join("/".join(name) for name in chain)
+                raise tables[start].fail("uplink", f"uplinks form a cycle: {way}")
+            if chain[-1] in chain[:-1]:
+                break  # a cycle further up: found when one of its own nodes is the start
+
+
+def check_reachable(fleet: Fleet, asked: set[str]) -> None:
+    """Raise ScenarioError where a site can neither be asked nor reached from one that can.
+
+    Parameters
+    ----------
+    fleet : Fleet
+    asked : set of str
+        Sites where requests arrive.
+    """
+    joined: dict[str, set[str]] = {node.site: set() for node in fleet.nodes}
+    for link in fleet.links:
+        ends = fleet.node(link.lower).site, fleet.node(link.upper).site
+        joined[ends[0]].add(ends[1])
+        joined[ends[1]].add(ends[0])
+    reached, new = set(asked), list(asked)
+    while new:
+        found = joined[new.pop()] - reached
+        reached |= found
+        new += found
+    for site in joined:
+        if site not in reached:
+            raise ScenarioError(
+                f"fleet.{written_key(site)}: unreachable: no requests arrive at this site, and no uplink "
+                f"joins it to {' or '.join(sorted(asked))}, where they do"
+            )
 
 
 def _node_kind(site: str, key: str, table: Table, models: Mapping[str, Any], base: Path | None) -> _NodeKind:

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from edgellm.cost.toml_lines import written_key
+
 from .units import UnitError, near_matches, parse_quantity
 
 #: Version of the schema of scenarios. A file with another version is refused.
@@ -69,8 +71,8 @@ class Table:
 
     def key(self, name: str) -> str:
         """Return the full dotted key of `name` in this table."""
-        quoted = name if name.replace("-", "").replace("_", "").isalnum() else f'"{name}"'
-        return f"{self.path}.{quoted}" if self.path else quoted
+        written = written_key(name)
+        return f"{self.path}.{written}" if self.path else written
 
     def fail(self, name: str, message: str) -> ScenarioError:
         """Return the error to raise about the key `name`."""

@@ -1,14 +1,13 @@
 """A scenario: what is simulated, read from one TOML file and checked whole before anything runs.
 
 docs/scenario.md documents the file. Unknown keys, unknown names, wrong units and impossible numbers are
-errors that name the full key.
+errors that name the line of the file and the full key.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -25,13 +24,15 @@ from edgellm.cost import (
     ProfileError,
     known_profiles,
 )
+from edgellm.cost.toml_lines import line_of, parse_toml
 from edgellm.cost.units import near_matches
 
-from ._build_fleet import build_fleet
+from ._build_fleet import build_fleet, check_reachable
 from ._build_workload import CountTokens, build_workload
 from ._schema import SCENARIO_SCHEMA, ScenarioError, Table, resolve_path
 from .fleet import Fleet, Node
 from .quality import BUILT_IN_TEXTS
+from .strategy import BUILT_IN
 from .work import Compute, Decode, Load, Prefill, Step, Train, Verify, Work
 from .workload import Workload
 
@@ -217,7 +218,7 @@ def load_scenario(
     Raises
     ------
     ScenarioError
-        If anything is wrong; the message begins with the full key.
+        If anything is wrong; the message begins with the full key, for a file with "file:line: " before it.
 
     Examples
     --------
@@ -230,14 +231,18 @@ def load_scenario(
     if isinstance(source, Mapping):
         return _build(dict(source), "", base, count_tokens)
     path = Path(source)
-    data = _parse(path)
+    raw = _read(path)
+    try:
+        data = dict(parse_toml(raw, str(path)))
+    except ValueError as err:
+        raise ScenarioError(str(err)) from None
     try:
         return _build(data, str(path), path.parent if base is None else base, count_tokens)
     except ScenarioError as err:
-        raise ScenarioError(f"{path}: {err}") from None
+        raise ScenarioError(f"{path}:{line_of(raw.decode(), str(err))}: {err}") from None
 
 
-def _parse(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_SCENARIO_BYTES + 1)
@@ -245,10 +250,7 @@ def _parse(path: Path) -> dict[str, Any]:
         raise ScenarioError(f"{path}: cannot be read: {err.strerror or err}") from None
     if len(raw) > MAX_SCENARIO_BYTES:
         raise ScenarioError(f"{path}: more than {MAX_SCENARIO_BYTES} bytes; not a scenario")
-    try:
-        return tomllib.loads(raw.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError, ValueError) as err:
-        raise ScenarioError(f"{path}: not valid TOML: {err}") from None
+    return raw
 
 
 def _build(data: dict[str, Any], path: str, base: Path | None, count_tokens: CountTokens | None) -> Scenario:
@@ -263,6 +265,7 @@ def _build(data: dict[str, Any], path: str, base: Path | None, count_tokens: Cou
     models = _models(top, base)
     fleet = build_fleet(top, models, base)
     workload, files = build_workload(top, fleet, models, base, count_tokens)
+    check_reachable(fleet, {stream.site for stream in workload.streams})
     _check_amount(top, workload, fleet, duration_s)
     session = top.table("session", "session")
     context = session.whole("context", 2048, high=10_000_000)
@@ -347,7 +350,14 @@ def _study(table: Table, models: Mapping[str, ModelVariant]) -> StudySettings:
     for name in variants:
         if name not in models:
             raise table.fail("models", f"unknown model {name!r}{near_matches(name, models)}")
-    return StudySettings(table.list_of("strategies", str, ()), seeds, variants)
+    strategies = table.list_of("strategies", str, ())
+    for spec in strategies:
+        name = spec.partition("(")[0].strip()
+        if name not in BUILT_IN:
+            raise table.fail(
+                "strategies", f"no strategy {name!r}{near_matches(name, BUILT_IN, label='built in')}"
+            )
+    return StudySettings(strategies, seeds, variants)
 
 
 def _digest(

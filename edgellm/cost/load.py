@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import tomllib
 from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -35,6 +34,7 @@ from .reading import (
     read_text,
     required,
 )
+from .toml_lines import line_of, parse_toml
 from .units import UnitError, near_matches, parse_quantity
 
 _P = TypeVar("_P")
@@ -367,16 +367,26 @@ def _cited(value: object, where: str, quant: str) -> CitedQuality:
 def _load(kind: str, name: str, base: Path | None, build: Callable[[Mapping[str, Any], str], _P]) -> _P:
     if "/" in name or name.endswith(".toml"):
         path = Path(name).expanduser()
-        return build(_parse(_read(path if base is None else base / path), str(path)), str(path))
+        return _build(build, _read(path if base is None else base / path), str(path))
     if name in known_profiles(kind):
         return build(_shipped(kind, name), f"{name}.toml")
     if kind == "device" and name == "this-machine":
         path = user_profile_dir() / "this-machine.toml"
         if not path.exists():
             raise ProfileError(f"device 'this-machine': not measured yet ({path}); run: edgellm calibrate")
-        return build(_parse(_read(path), str(path)), str(path))
+        return _build(build, _read(path), str(path))
     hint = near_matches(name, known_profiles(kind))
     raise ProfileError(f"unknown {kind} {name!r}{hint} (or the path of a .toml file)")
+
+
+def _build(build: Callable[[Mapping[str, Any], str], _P], raw: bytes, where: str) -> _P:
+    """Build from the bytes of a user's file; an error names its line."""
+    data = _parse(raw, where)
+    try:
+        return build(data, where)
+    except ProfileError as err:
+        what = str(err).removeprefix(f"{where}: ")
+        raise ProfileError(f"{where}:{line_of(raw.decode(), what)}: {what}") from None
 
 
 @functools.cache
@@ -401,9 +411,9 @@ def _read(path: Path) -> bytes:
 
 def _parse(raw: bytes, where: str) -> Mapping[str, Any]:
     try:
-        return tomllib.loads(raw.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError, ValueError) as err:
-        raise ProfileError(f"{where}: not valid TOML: {err}") from None
+        return parse_toml(raw, where)
+    except ValueError as err:
+        raise ProfileError(str(err)) from None
 
 
 def _check_head(data: Mapping[str, Any], kind: str, keys: tuple[str, ...], where: str) -> None:

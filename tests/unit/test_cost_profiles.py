@@ -140,7 +140,7 @@ def test_device_of_a_path_loads_relative_to_its_base(tmp_path: Path) -> None:
     (tmp_path / "own.toml").write_bytes(shipped.read_bytes())
     assert cost.load_device("own.toml", tmp_path).name == "esp32-s3"
     (tmp_path / "own.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(cost.ProfileError, match=r"own\.toml: not valid TOML"):
+    with pytest.raises(cost.ProfileError, match=r"own\.toml:1: not valid TOML"):
         cost.load_device("own.toml", tmp_path)
     with pytest.raises(cost.ProfileError, match=r"absent\.toml: cannot be read"):
         cost.load_device("absent.toml", tmp_path)
