@@ -7,7 +7,9 @@
 True
 """
 
+from .battery import Battery, battery_of
 from .constant import Constant, ProfileError
+from .energy import IdleMode, NodePower, RadioPower, power_of, radio_of
 from .load import (
     device_from_mapping,
     known_profiles,
@@ -37,6 +39,7 @@ from .roofline import (
     step_time_s,
     verify_time_s,
 )
+from .thermal import Thermal, thermal_of
 from .units import UnitError, parse_quantity
 
 __all__ = [
@@ -46,20 +49,26 @@ __all__ = [
     "MIXES",
     "PROFILE_SCHEMA",
     "QUANTS",
+    "Battery",
     "BatteryProfile",
     "CitedQuality",
     "Constant",
     "DeviceProfile",
+    "IdleMode",
     "IdleState",
     "LinkProfile",
     "ModelProfile",
+    "NodePower",
     "PowerProfile",
     "ProfileError",
+    "RadioPower",
     "RadioProfile",
     "SizeFactor",
+    "Thermal",
     "ThermalProfile",
     "TlsProfile",
     "UnitError",
+    "battery_of",
     "decode_time_s",
     "device_from_mapping",
     "known_profiles",
@@ -71,8 +80,11 @@ __all__ = [
     "memory_bytes",
     "model_from_mapping",
     "parse_quantity",
+    "power_of",
     "prefill_time_s",
+    "radio_of",
     "step_time_s",
+    "thermal_of",
     "user_profile_dir",
     "verify_time_s",
 ]

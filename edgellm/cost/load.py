@@ -236,8 +236,8 @@ def _power(data: Mapping[str, Any], sources: Mapping[str, str], where: str) -> P
 
 def _thermal(data: Mapping[str, Any], sources: Mapping[str, str], where: str) -> ThermalProfile | None:
     thermal = _part(data, "thermal", schema.THERMAL_FIELDS, ThermalProfile, sources, where)
-    if thermal is not None and thermal.resume_c.value > thermal.throttle_c.value:
-        raise ProfileError(f"{where}: thermal.resume_c: must be at most throttle_c")
+    if thermal is not None and thermal.resume_c.value >= thermal.throttle_c.value:
+        raise ProfileError(f"{where}: thermal.resume_c: must be below throttle_c")
     return thermal
 
 

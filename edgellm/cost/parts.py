@@ -42,6 +42,7 @@ class ThermalProfile:
     """Heat as one resistance and one capacity; a device slows down between two temperatures.
 
     At `throttle_c` it begins to run at `factor` of its pace, and at `resume_c` it runs at full pace again.
+    `power_factor` is the share of the power above idle that it draws meanwhile: `factor` if left out.
     """
 
     r_k_per_w: Constant  # kelvin above the surroundings for every watt, in the end
@@ -49,7 +50,7 @@ class ThermalProfile:
     throttle_c: Constant  # degrees Celsius of the chip
     resume_c: Constant
     factor: Constant
-    power_factor: Constant | None = None  # share of its active power while throttled; None: `factor`
+    power_factor: Constant | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class RadioProfile:
     sleep_w: Constant | None = None
     tail_s: Constant | None = None  # stays in `idle_w` so long after the last byte, then sleeps
     promotion_s: Constant | None = None  # from sleep to the first byte
-    promotion_w: Constant | None = None
+    promotion_w: Constant | None = None  # meanwhile; `idle_w` if left out
 
 
 @dataclass(frozen=True, slots=True)
