@@ -44,7 +44,7 @@ KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "slo": ("ttft", "tpot", "e2e", "target"),
         "prices": ("electricity", "data"),
         "quality": ("text", "tokens", "context", "kv"),
-        "study": ("strategies", "seeds", "models"),
+        "study": ("strategies", "seeds", "models", "seed", "replications", "mode", "warmup", "batches"),
     }
 )  # fmt: skip
 

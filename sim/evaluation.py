@@ -85,12 +85,15 @@ def evaluate(
     if not isinstance(scenario, Scenario):
         scenario = load_scenario(scenario)
     chosen = resolve_strategies(scenario.study.strategies if strategies is None else strategies)
-    seed_list = list(dict.fromkeys(int(s) for s in (scenario.study.seeds if seeds is None else seeds)))
+    names = list(scenario.study.models if models is None else models)
+    compared = len(chosen) * max(1, len(names)) > 1
+    seed_list = list(
+        dict.fromkeys(int(s) for s in (scenario.study.seeds_for(compared) if seeds is None else seeds))
+    )
     if not chosen or not seed_list:
         raise StudyError(
             f"a study needs at least one strategy and one seed, got {len(chosen)} and {len(seed_list)}"
         )
-    names = list(scenario.study.models if models is None else models)
     variants = [(name, scenario.with_model(name)) for name in names] if names else [("", scenario)]
 
     engine = require_simgrid()
@@ -359,6 +362,7 @@ def describe(
             "duration_s": float(scenario.duration_s),
         },
         "slo": {"ttft_s": slo.ttft_s, "tpot_s": slo.tpot_s, "e2e_s": slo.e2e_s, "target": slo.target},
+        "study": scenario.study.to_meta(),
         "strategies": strategies,
         "seeds": seeds,
         "models": models,

@@ -15,8 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgellm.sim.distributions import t_quantile
-
 FloatArray = NDArray[np.float64]
 
 
@@ -82,34 +80,6 @@ def percentile(values: ArrayLike, q: float) -> float:
         raise ValueError("percentile: values must not contain NaN")
     rank = math.ceil(q * sample.size / 100 - 1e-9)  # 1e-9: 0.07 * 100 is 7.000000000000001
     return float(sample[max(rank, 1) - 1])
-
-
-def t_half_width(values: Sequence[float]) -> float:
-    """Return half the width of the 95 % confidence interval of the mean over seeds.
-
-    t(0.975, n - 1) * s / sqrt(n), with s the standard deviation of the n values (n - 1 in its denominator).
-
-    Parameters
-    ----------
-    values : sequence of float
-        One value per seed.
-
-    Returns
-    -------
-    float
-        NaN with fewer than two seeds, or where a value is not finite.
-
-    Examples
-    --------
-    >>> round(t_half_width([1.0, 2.0, 3.0]), 3)
-    2.484
-    >>> t_half_width([1.0])
-    nan
-    """
-    n = len(values)
-    if n < 2 or not all(math.isfinite(v) for v in values):
-        return math.nan
-    return t_quantile(0.975, n - 1) * float(np.std(np.asarray(values), ddof=1)) / math.sqrt(n)
 
 
 def mean_over_seeds(values: Sequence[float]) -> float:

@@ -28,11 +28,11 @@ from edgellm.cost.toml_lines import line_of, parse_toml
 from edgellm.cost.units import near_matches
 
 from ._build_fleet import build_fleet, check_reachable
+from ._build_study import StudySettings, build_study
 from ._build_workload import CountTokens, build_workload
 from ._schema import SCENARIO_SCHEMA, ScenarioError, Table, resolve_path
 from .fleet import Fleet, Node
 from .quality import BUILT_IN_TEXTS
-from .strategy import BUILT_IN
 from .work import Compute, Decode, Load, Prefill, Step, Train, Verify, Work
 from .workload import Workload
 
@@ -95,18 +95,6 @@ class QualitySettings:
     tokens: int = 2048
     context: int = 512
     kv: str = "f16"
-
-
-@dataclass(frozen=True, slots=True)
-class StudySettings:
-    """Defaults of a study: strategies, seeds, and variants that each strategy is tried with.
-
-    With `models` set, every strategy runs once per variant (see `Scenario.with_model`).
-    """
-
-    strategies: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = (1,)
-    models: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +268,7 @@ def _build(data: dict[str, Any], path: str, base: Path | None, count_tokens: Cou
         slo=_slo(top.table("slo", "slo")),
         prices=_prices(top.table("prices", "prices")),
         quality=_quality(top.table("quality", "quality"), base),
-        study=_study(top.table("study", "study"), models),
+        study=build_study(top.table("study", "study"), models, duration_s),
         context=context,
         kv=session.choice("kv", tuple(KV_BYTES), "f16"),
         source_path=path,
@@ -340,24 +328,6 @@ def _quality(table: Table, base: Path | None) -> QualitySettings:
         context=table.whole("context", 512, low=2, high=10_000_000),
         kv=table.choice("kv", tuple(KV_BYTES), "f16"),
     )
-
-
-def _study(table: Table, models: Mapping[str, ModelVariant]) -> StudySettings:
-    seeds = table.list_of("seeds", int, (1,))
-    if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
-        raise table.fail("seeds", "must be different whole numbers, 0 or more, at least one")
-    variants = table.list_of("models", str, ())
-    for name in variants:
-        if name not in models:
-            raise table.fail("models", f"unknown model {name!r}{near_matches(name, models)}")
-    strategies = table.list_of("strategies", str, ())
-    for spec in strategies:
-        name = spec.partition("(")[0].strip()
-        if name not in BUILT_IN:
-            raise table.fail(
-                "strategies", f"no strategy {name!r}{near_matches(name, BUILT_IN, label='built in')}"
-            )
-    return StudySettings(strategies, seeds, variants)
 
 
 def _digest(

@@ -109,8 +109,8 @@ def rank_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     """Return the median of independent values with its distribution-free interval; infinities are allowed.
 
     The k-th smallest and k-th largest value, with the largest k for which 1 - 2 P(Bin(n, 1/2) < k) is at
-    least `level`. NaN (a difference of two infinite values) counts as the smallest for the lower bound and as the
-    largest for the upper one. The p value is that of the sign test.
+    least `level`. NaN (a difference of two infinite values) counts as the smallest for the lower bound and
+    as the largest for the upper one. The p value is that of the sign test.
 
     Source: Conover, Practical Nonparametric Statistics (1999), sections 3.2 and 3.4.
 

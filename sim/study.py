@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgellm.sim import metrics
-from edgellm.sim.columns import METRIC_COLUMNS, REQUEST_COLUMNS, SCHEMA, find, table_columns
+from edgellm.sim import comparison, metrics
+from edgellm.sim.columns import REQUEST_COLUMNS, SCHEMA, find, table_columns
 from edgellm.sim.extras import require
 from edgellm.sim.quality import Quality, write_atomically
 
@@ -114,7 +114,8 @@ class Study:
         Returns
         -------
         pandas.DataFrame
-            Every figure is the mean over seeds, with the half width of its 95 % interval in `<figure>_ci`
+            Every figure is the mean over seeds, in steady state over batches, with the half width of its
+            95 % interval in `<figure>_ci`
             (NaN for one seed).
         """
         return _frame(self.rows(), table_columns())
@@ -122,15 +123,14 @@ class Study:
     def rows(self) -> list[dict[str, Any]]:
         """Return the rows of `table()` as dicts, for use without pandas; computed once."""
         if not self._rows:
-            self._rows.extend(self._row(key, runs) for key, runs in self.groups())
+            figures = comparison.figures(self)
+            self._rows.extend(self._row(key, runs, figures[key]) for key, runs in self.groups())
         return [dict(row) for row in self._rows]
 
-    def _row(self, key: tuple[str, str], runs: list[Run]) -> dict[str, Any]:
+    def _row(self, key: tuple[str, str], runs: list[Run], figures: comparison.Figures) -> dict[str, Any]:
         answered: Counter[str] = Counter()
         missed: Counter[str] = Counter()
-        per_seed = []
         for run in runs:
-            per_seed.append(self.figures_of(run))
             ok = run.requests["status"] == "ok"
             answered.update(str(m) for m in run.requests["model"][ok])
             missed.update(metrics.reasons(run.requests))
@@ -142,10 +142,9 @@ class Study:
             "seeds": len(runs),
             "answered_by": ", ".join(f"{m} {100 * n / total:.0f} %" for m, n in shares),
         }
-        for column in METRIC_COLUMNS:
-            values = [figures[column.name] for figures in per_seed]
-            row[column.name] = metrics.mean_over_seeds(values)
-            row[f"{column.name}_ci"] = metrics.t_half_width(values)
+        for name, found in comparison.estimates(figures).items():
+            row[name] = found.estimate
+            row[f"{name}_ci"] = found.half_width if found.method == "t" else math.nan
         used = {m: self.qualities.get(m, Quality(m)) for m, _ in shares}
         # Numbers cited from other texts are shown alone, never averaged with others.
         comparable = len(used) == 1 or all(q.measured for q in used.values())
@@ -159,6 +158,54 @@ class Study:
         row["top_reason"] = f"{worst[0]} ({worst[1]})" if worst else ""
         row["validation"] = self.strategy_info(key[0])["validation"] or "unvalidated"
         return row
+
+    def compare(self, metric: str, baseline: str | tuple[str, str] | None = None) -> list[dict[str, Any]]:
+        """Return the differences of a figure between rows of the table, each with its 95 % interval.
+
+        Differences are paired: two rows are compared seed by seed (in steady state batch by batch), so that
+        the random numbers they have in common cancel.
+
+        Parameters
+        ----------
+        metric : str
+            A figure of the table, e.g. "e2e_p99_s".
+        baseline : str, (str, str) or None
+            Label of a strategy, which the others are compared with for each model, or one row as (label,
+            model). None: every pair of rows.
+
+        Returns
+        -------
+        list of dict
+            Keys: docs/study.md, "Comparisons". `winner` is None where the interval covers zero, where a
+            difference of infinite values leaves it open, or with fewer than ten pairs.
+
+        Raises
+        ------
+        ValueError
+            If the figure or the baseline is not in this study.
+        """
+        return comparison.compare(self, metric, baseline)
+
+    def winner(self, metric: str) -> str | None:
+        """Return the row that is better than every other in a figure, or None where an interval covers zero.
+
+        Parameters
+        ----------
+        metric : str
+            A figure of the table that has a better direction.
+
+        Returns
+        -------
+        str or None
+            Label of the strategy; with several models, "label · model" as in the summary.
+
+        Raises
+        ------
+        ValueError
+            If there is no such figure, or neither direction of it is better.
+        """
+        best = comparison.winner(self, metric)
+        return None if best is None else comparison.label(self, best)
 
     def summary(self) -> str:
         """Return the most asked columns of the table as text for a terminal; needs no pandas."""

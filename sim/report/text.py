@@ -230,4 +230,7 @@ def summary(study: "Study") -> str:
     if again:
         source = study.meta["quality"]["text"]
         text.append(f"quality is measured by the engine on {source!r}; some {'; '.join(again)}")
+    from edgellm.sim.comparison import judgement
+
+    text += judgement(study)
     return "\n".join(text)

@@ -102,15 +102,6 @@ def test_no_request_at_all_is_not_a_division_by_zero():
     assert math.isnan(got["e2e_p50_s"])
 
 
-def test_interval_over_seeds_is_students_t():
-    assert metrics.t_half_width([1.0, 3.0]) == pytest.approx(12.7062047)
-    assert metrics.t_half_width([5.0] * 4) == 0.0
-    assert math.isnan(metrics.t_half_width([1.0, math.inf]))
-    assert metrics.t_half_width(list(range(40))) == pytest.approx(
-        2.0226909 * np.std(range(40), ddof=1) / math.sqrt(40)
-    )
-
-
 def test_reasons_are_counted_without_their_details():
     assert metrics.reasons(columns()) == {"deadline missed": 1, "model does not fit": 1}
     assert metrics.reasons({"status": ["unfinished"], "reason": [""]}) == {"unfinished": 1}

@@ -42,7 +42,7 @@ def test_table_figures_are_means_over_seeds(study):
     runs = [r for r in study.runs if r.key == (STRATEGIES[0], VARIANTS[0])]
     each = [metrics.request_metrics(r.requests, study.slo, 3600.0)["e2e_p50_s"] for r in runs]
     assert row["e2e_p50_s"] == pytest.approx(np.mean(each))
-    assert row["e2e_p50_s_ci"] == pytest.approx(12.706 * np.std(each, ddof=1) / math.sqrt(2))
+    assert row["e2e_p50_s_ci"] == pytest.approx(12.7062047 * np.std(each, ddof=1) / math.sqrt(2))
 
 
 def test_one_seed_has_no_interval():
