@@ -41,7 +41,7 @@ class Arrivals:
         self._next = i + 1
         if i + 1 < len(specs):
             sim.at(specs[i + 1].arrival_s, self._arrive)
-        sim.requests.append(request)
+        sim.rows.open[request.id] = request
         state = sim.nodes[request.node]
         if not state.up:
             request.fail(state.down())

@@ -22,6 +22,60 @@ if TYPE_CHECKING:
 TOLERANCE_S = 1e-9
 
 
+class Plan:
+    """What one work means on one kind of node: the same for every run of it, so it is made once.
+
+    Its units are tokens for `Decode`, repetitions for everything else.
+    """
+
+    __slots__ = ("decode", "first_s", "misfit", "model", "positions", "tokens", "unit_s", "units", "work_s")
+
+    def __init__(self, node: NodeState, work: Work, repeat: int) -> None:
+        sim = node.sim
+        self.decode = isinstance(work, Decode)
+        self.model = "" if isinstance(work, Compute) else work.model
+        self.units = repeat * (work.tokens if isinstance(work, Decode) else 1)
+        self.tokens = _tokens(work)  # of a unit
+        self.unit_s = 0.0 if isinstance(work, Decode) else sim.time_s(node, work)
+        self.work_s = self.first_s = 0.0  # of all units, and of the first alone
+        if isinstance(work, Decode):
+            same = self.units == work.tokens
+            whole = work if same else Decode(work.model, self.units, work.context)
+            self.work_s = sim.time_s(node, whole) if self.units else 0.0
+            self.first_s = sim.time_s(node, Decode(work.model, 1, work.context)) if self.units else 0.0
+        elif not isinstance(work, Load):  # which takes no time where the weights are resident
+            self.work_s, self.first_s = self.units * self.unit_s, self.unit_s
+        self.positions = _positions(work, self.units, sim.scenario.context)
+        self.misfit: tuple[str, str] | None = None  # reason and detail, where it can never run
+        if self.model:
+            self.misfit = _misfit(node, work, self.model, self.positions)
+
+
+def _tokens(work: Work) -> int:
+    if isinstance(work, Decode):
+        return 1
+    if isinstance(work, Step):
+        return sum(work.new_tokens)
+    return work.tokens if isinstance(work, Prefill | Verify | Train) else 0
+
+
+def _positions(work: Work, units: int, context: int) -> int:
+    """Positions of cache that the session needs: what the scenario reserves, or more if the work does."""
+    if isinstance(work, Load | Train | Compute):
+        return 0
+    return max(work.context + units if isinstance(work, Decode) else work.positions, context)
+
+
+def _misfit(node: NodeState, work: Work, model: str, positions: int) -> tuple[str, str] | None:
+    sim = node.sim
+    longest = sim.variant(model).profile.context
+    if not isinstance(work, Step) and positions > max(longest, sim.scenario.context):
+        return "context exceeded", f"{model} holds {longest} positions, not {positions}"
+    if node.memory.fits(model, positions):
+        return None
+    return NO_FIT, f"{model} with {positions} positions does not fit on "
+
+
 class Run(Waitable):
     """What `here.run` returns: begins when it is yielded."""
 
@@ -60,7 +114,7 @@ class Run(Waitable):
 
 
 class _Running:
-    """One run in progress. Its units are tokens for `Decode`, repetitions for everything else."""
+    """One run in progress."""
 
     __slots__ = (
         "begun_s",
@@ -70,22 +124,24 @@ class _Running:
         "done_s",
         "left_s",
         "node",
+        "plan",
         "run",
         "sim",
         "stop_cancel",
         "task",
         "ticket",
         "total_s",
-        "unit_s",
         "units",
+        "weight",
     )
 
     def __init__(self, run: Run, task: Task, done: Settle) -> None:
-        self.run, self.task, self.done, self.node = run, task, done, run.node
-        self.sim: Simulation = run.node.sim
-        work = run.work
-        self.units = run.repeat * (work.tokens if isinstance(work, Decode) else 1)
-        self.unit_s = 0.0 if isinstance(work, Decode) else self.sim.time_s(self.node, work)
+        self.run, self.task, self.done = run, task, done
+        self.node = node = run.node
+        self.sim: Simulation = node.sim
+        self.plan = plan = self.sim.plan(node, run.work, run.repeat)
+        self.units = plan.units
+        self.weight = 2.0**run.priority if run.priority else 1.0
         self.cold_s = 0.0
         self.total_s = 0.0
         self.done_s = 0.0  # of work, in the activities before the one that runs
@@ -98,48 +154,27 @@ class _Running:
     # The life of a run: memory, weights, first token, the rest.
 
     def begin(self) -> Cancel:
-        node, work = self.node, self.run.work
+        node, plan = self.node, self.plan
         error: Any = None
         if not node.up:
             error = node.down()
-        elif not isinstance(work, Compute):
-            error = self._misfit(work.model)
+        elif plan.misfit is not None:
+            reason, detail = plan.misfit
+            error = Rejected(reason, detail=detail + node.name if reason == NO_FIT else detail)
         if error is not None:
             return partial(self.sim.drop, self.sim.soon(partial(self.done, None, error)))
-        if isinstance(work, Compute):
-            self._granted(False)
+        if plan.model:
+            self.cancel_wait = node.memory.enter(self.task, plan.model, plan.positions, self._granted)
         else:
-            self.cancel_wait = node.memory.enter(self.task, work.model, self._positions(), self._granted)
+            self._granted(False)
         return self.cancel
-
-    def _positions(self) -> int:
-        """Positions of cache that the session needs: what the scenario reserves, or more if the work does."""
-        work = self.run.work
-        if isinstance(work, Load | Train | Compute):
-            return 0
-        grown = work.context + self.units if isinstance(work, Decode) else work.positions
-        return max(grown, self.sim.scenario.context)
-
-    def _misfit(self, model: str) -> Rejected | None:
-        work, positions = self.run.work, self._positions()
-        longest = self.sim.variant(model).profile.context
-        if not isinstance(work, Step) and positions > max(longest, self.sim.scenario.context):
-            return Rejected("context exceeded", detail=f"{model} holds {longest} positions, not {positions}")
-        if self.node.memory.fits(model, positions):
-            return None
-        return Rejected(NO_FIT, detail=f"{model} with {positions} positions does not fit on {self.node.name}")
 
     def _granted(self, cold: bool) -> None:
         self.cancel_wait = None
-        self.begun_s = self.sim.now
-        work = self.run.work
-        if not isinstance(work, Compute):
-            load_s = self.sim.time_s(self.node, Load(work.model)) if cold else 0.0
-            if isinstance(work, Load):
-                self.unit_s = load_s  # nothing to read where it is resident
-            else:
-                self.cold_s = load_s
-        self.total_s = self.cold_s + self._work_s(self.units)
+        self.begun_s = self.sim.engine.now
+        if cold:
+            self.cold_s = self.sim.time_s(self.node, Load(self.plan.model))
+        self.total_s = self.cold_s + self.plan.work_s
         self.node.work_begins()
         if self.run.stop is not None:
             self.stop_cancel = self.run.stop.begin(self.sim, self._stop)
@@ -147,10 +182,10 @@ class _Running:
 
     def _first_token_of(self) -> Request | None:
         """The request whose first token this run will bring, if it is the one that its user sees."""
-        request, work = self.task.request, self.run.work
-        if request is None or not isinstance(work, Decode) or self.units == 0 or request.settled:
+        request = self.task.request
+        if not self.plan.decode or request is None or request.settled or self.units == 0:
             return None
-        if request.marked(work.model, self.node.name):
+        if (self.plan.model, self.node.name) in request.marks:
             return None
         return request if self.task.streams or request.node == self.node.name else None
 
@@ -158,10 +193,13 @@ class _Running:
         """Start the next activity: up to the first token where one is awaited, else to the end."""
         until_s = self.total_s
         if self.done_s == 0.0 and self.units > 1 and self._first_token_of() is not None:
-            until_s = self.cold_s + self._work_s(1)
-        self.left_s = max(0.0, until_s - self.done_s)
-        weight = 2.0**self.run.priority
-        self.ticket = self.sim.engine.exec(self.node.host, self.left_s, weight, self._ended)
+            until_s = self.cold_s + self.plan.first_s
+        left_s = until_s - self.done_s
+        self._start(left_s if left_s > 0.0 else 0.0)
+
+    def _start(self, left_s: float) -> None:
+        self.left_s = left_s
+        self.ticket = self.sim.engine.exec(self.node.host, left_s, self.weight, self._ended)
 
     def _ended(self) -> None:
         self.ticket = 0
@@ -169,8 +207,8 @@ class _Running:
         self.left_s = 0.0
         seen = self._first_token_of()
         if seen is not None:
-            late_s = self.sim.latency_s(self.node.name, seen.node)
-            seen.mark(self.run.work.model, self.node.name, self.sim.now + late_s)  # type: ignore[union-attr]  # a Decode
+            late_s = self.sim.latency_s(self.node, seen.node)
+            seen.mark(self.plan.model, self.node.name, self.sim.engine.now + late_s)
         if self.units and self.done_s < self.total_s - TOLERANCE_S:
             self._phase()
         else:
@@ -195,15 +233,13 @@ class _Running:
         self.total_s = self.cold_s + self._work_s(units)
         self.sim.drop(self.ticket)
         self.done_s = worked_s
-        self.left_s = max(0.0, self.total_s - worked_s) if units else 0.0
-        weight = 2.0**self.run.priority
-        self.ticket = self.sim.engine.exec(self.node.host, self.left_s, weight, self._ended)
+        self._start(max(0.0, self.total_s - worked_s) if units else 0.0)
 
     def cancel(self) -> Done:
         """Stop, pay for what was done, and say what that was."""
         if self.cancel_wait is not None:
             self.cancel_wait()
-            return self._report(0, 0.0)
+            return self._report(0, 0.0, 0.0)
         if self.stop_cancel is not None:
             self.stop_cancel()
         if self.ticket:
@@ -213,13 +249,12 @@ class _Running:
     # Arithmetic of units.
 
     def _work_s(self, units: int) -> float:
-        work = self.run.work
+        plan, work = self.plan, self.run.work
+        if units == plan.units:
+            return plan.work_s
         if isinstance(work, Decode):
-            if units == 0:
-                return 0.0
-            same = units == work.tokens
-            return self.sim.time_s(self.node, work if same else Decode(work.model, units, work.context))
-        return units * self.unit_s
+            return self.sim.time_s(self.node, Decode(work.model, units, work.context)) if units else 0.0
+        return 0.0 if isinstance(work, Load) else units * plan.unit_s
 
     def _units_done(self, worked_s: float, round_up: bool) -> int:
         """Units completed by `worked_s` seconds of work, or with the one in progress."""
@@ -235,43 +270,25 @@ class _Running:
         return min(self.units, low + begun)
 
     def _account(self, units: int) -> Done:
-        energy_j = self.node.work_ends(self.done_s)
-        tokens = self._tokens(units)
-        payers: Sequence[Any] = ()
+        node, work_s = self.node, self.done_s
+        energy_j = node.work_ends(work_s)
         if self.run.charge is not None:
-            payers = self.run.charge
+            for i, request in enumerate(self.run.charge):
+                tokens = self._decoded(i, len(self.run.charge), units)
+                request.charge_work(node, work_s, energy_j, 1.0 / len(self.run.charge), tokens)
         elif self.task.request is not None:
-            payers = (self.task.request,)
-        for i, request in enumerate(payers):
-            share = 1.0 / len(payers)
-            request.energy_j += share * energy_j
-            if request.node == self.node.name:
-                request.device_energy_j += share * energy_j
-            if self.node.usd_per_s is not None:
-                request.cloud_s += share * self.done_s
-                request.cost_usd += share * self.done_s * self.node.usd_per_s
-            request.tokens_decoded += self._decoded(i, len(payers), units)
-        return self._report(units, energy_j, tokens)
+            self.task.request.charge_work(node, work_s, energy_j, 1.0, self._decoded(0, 1, units))
+        return self._report(units, energy_j, self.sim.engine.now - self.begun_s)
 
     def _decoded(self, i: int, payers: int, units: int) -> int:
-        work = self.run.work
-        if isinstance(work, Decode):
+        if self.plan.decode:
             return units
+        work = self.run.work
         if isinstance(work, Step) and len(work.new_tokens) == payers and work.new_tokens[i] == 1:
             return units
         return 0
 
-    def _tokens(self, units: int) -> int:
-        work = self.run.work
-        if isinstance(work, Decode):
-            return units
-        if isinstance(work, Step):
-            return units * sum(work.new_tokens)
-        return units * work.tokens if isinstance(work, Prefill | Verify | Train) else 0
-
-    def _report(self, units: int, energy_j: float, tokens: int = 0) -> Done:
-        work = self.run.work
-        steps = units // max(1, work.tokens) if isinstance(work, Decode) else units
-        model = "" if isinstance(work, Compute) else work.model
-        seconds = self.sim.now - self.begun_s if self.cancel_wait is None else 0.0
-        return Done(steps, tokens, seconds, self.done_s, energy_j, model, self.node.name)
+    def _report(self, units: int, energy_j: float, seconds: float) -> Done:
+        plan = self.plan
+        steps = units // max(1, self.run.work.tokens) if plan.decode else units  # type: ignore[union-attr]  # a Decode
+        return Done(steps, units * plan.tokens, seconds, self.done_s, energy_j, plan.model, self.node.name)

@@ -83,23 +83,29 @@ class Memory:
         """
         weights = self.weights(model)
         cache = max(0, self.node.sim.memory_bytes(self.node, model, positions) - weights)
-
-        def grant() -> None:
-            have = task.sessions.get(model)
-            if have is None:
-                users = self.users[model] = self.users.get(model, 0) + 1
-                self.pinned_bytes += weights if users == 1 else 0
-            task.sessions[model] = max(cache, have or 0)
-            self._hold(max(0, cache - (have or 0)))
-            granted(self._bring(model, weights))
-
         grows = model in task.sessions  # without waiting
         if grows or (not self._waiting and self._room(model, weights, cache)):
-            grant()
+            granted(self._grant(task, model, weights, cache))
             return None
+
+        def grant() -> None:
+            granted(self._grant(task, model, weights, cache))
+
         entry = (cache, model, grant)
         self._waiting.append(entry)
         return partial(self._leave_queue, entry)
+
+    def _grant(self, task: Task, model: str, weights: int, cache: int) -> bool:
+        """Give the task its session; returns whether the weights have to be read."""
+        have = task.sessions.get(model)
+        if have is None:
+            have = 0
+            users = self.users[model] = self.users.get(model, 0) + 1
+            self.pinned_bytes += weights if users == 1 else 0
+        more = cache - have if cache > have else 0
+        task.sessions[model] = have + more
+        self._hold(more)
+        return self._bring(model, weights)
 
     def _leave_queue(self, entry: tuple[int, str, Callable[[], None]]) -> None:
         if entry in self._waiting:
@@ -124,7 +130,8 @@ class Memory:
 
     def _hold(self, nbytes: int) -> None:
         self.held_bytes += nbytes
-        self.peak_bytes = max(self.peak_bytes, self.held_bytes + self.pinned_bytes)
+        if self.held_bytes + self.pinned_bytes > self.peak_bytes:
+            self.peak_bytes = self.held_bytes + self.pinned_bytes
 
     def try_hold(self, nbytes: int) -> bool:
         """Take memory at once, if nobody waits and there is room."""

@@ -7,7 +7,8 @@ from functools import partial
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
-from edgellm.sim.fleet import Hop, Link, Node
+from edgellm.sim.fleet import Link, Node
+from edgellm.sim.strategy.base import Generate
 from edgellm.sim.strategy.protocol import Cancel, Interrupted, Kernel, LinkDown, Rejected, Settle, Waitable
 
 from .node import NodeState
@@ -23,7 +24,26 @@ LINK_INFEASIBLE = "link infeasible"
 
 
 class LinkState:
-    """A link: one SimGrid link of capacity one, shared by its group; transfers are air time."""
+    """A link: one link of the engine of capacity one, shared by its group; transfers are air time."""
+
+    __slots__ = (
+        "_rng",
+        "always_feasible",
+        "bytes",
+        "energy_j",
+        "extra_latency_s",
+        "j_per_bit",
+        "latency_s",
+        "leaves",
+        "link",
+        "loss",
+        "lower",
+        "medium",
+        "plain",
+        "rates",
+        "sim",
+        "upper",
+    )
 
     def __init__(self, sim: Simulation, link: Link, medium: int, extra_latency_s: float) -> None:
         self.sim, self.link, self.medium = sim, link, medium
@@ -33,15 +53,18 @@ class LinkState:
         self.rates = (profile.down_bit_per_s.value, profile.up_bit_per_s.value)  # by `up`
         self.j_per_bit = (profile.energy_down_j_per_bit.value, profile.energy_up_j_per_bit.value)
         self.loss = profile.loss.value
+        self.plain = profile.duty_cycle is None  # air time is bits / rate
+        self.always_feasible = profile.max_transfer_s is None
         self.bytes = [0.0, 0.0]
         self.energy_j = 0.0
-        lower, upper = sim.fleet.node(link.lower), sim.fleet.node(link.upper)
-        self.leaves = place(lower) if place(lower) != place(upper) else None
+        self.lower, self.upper = sim.nodes[link.lower], sim.nodes[link.upper]
+        site = place(self.lower.node)
+        self.leaves = site if site != place(self.upper.node) else None
         self._rng: Any = None
 
     def airtime_s(self, nbytes: float, up: bool) -> float:
         """Seconds of the medium that `nbytes` take without loss."""
-        if self.link.profile.duty_cycle is None:
+        if self.plain:
             return 8.0 * nbytes / self.rates[up]
         return self.link.profile.transfer_time_s(nbytes, up) - self.latency_s
 
@@ -68,7 +91,21 @@ def place(node: Node) -> str:
 class Transfer:
     """One message on its way. `ended(None)` when it has arrived, `ended(error)` when it cannot."""
 
-    __slots__ = ("_at", "_cancel", "_ended", "_hops", "data_class", "dst", "nbytes", "request", "sim", "src")
+    __slots__ = (
+        "_airtime_s",
+        "_at",
+        "_cancel",
+        "_ended",
+        "_hops",
+        "_sent",
+        "_ticket",
+        "data_class",
+        "dst",
+        "nbytes",
+        "request",
+        "sim",
+        "src",
+    )
 
     def __init__(
         self,
@@ -82,60 +119,66 @@ class Transfer:
     ) -> None:
         self.sim, self.src, self.dst, self.nbytes = sim, src, dst, nbytes
         self.data_class, self.request, self._ended = data_class, request, ended
-        self._hops: tuple[Hop, ...] = sim.route(src.name, dst.name)
+        self._hops = sim.route(src, dst)
         self._at = 0
+        self._ticket = 0
+        self._sent = self._airtime_s = 0.0  # of the hop in progress
         self._cancel: Callable[[], Any] = _nothing
 
     def start(self) -> Transfer:
         error = self._refusal()
-        if error is not None:
-            self._later(partial(self._ended, error))
-        elif not self._hops:
-            self._later(partial(self._ended, None))
+        if error is not None or not self._hops:
+            self._ticket = self.sim.soon(partial(self._ended, error))
+            self._cancel = self._drop
         else:
             self._hop()
         return self
 
-    def _later(self, call: Callable[[], None]) -> None:
-        self._cancel = partial(self.sim.drop, self.sim.soon(call))
-
     def _refusal(self) -> Interrupted | None:
         if not self.src.up:
             return self.src.down()
-        for hop in self._hops:
-            why = hop.link.profile.infeasible(self.nbytes, hop.up)
+        for link, up in self._hops:
+            if link.always_feasible:
+                continue
+            why = link.link.profile.infeasible(self.nbytes, up)
             if why is not None:
-                return LinkDown(LINK_INFEASIBLE, detail=f"{hop.link.name}: {why}")
+                return LinkDown(LINK_INFEASIBLE, detail=f"{link.link.name}: {why}")
         return None
 
     def _hop(self) -> None:
-        hop, sim = self._hops[self._at], self.sim
-        link = sim.links[hop.link.name]
+        link, _ = self._hops[self._at]
+        wait_s, then = link.extra_latency_s, self._transmit
         if self.nbytes == 0:
-            arrived = partial(self._arrived, link, hop.up, 0.0)
-            self._cancel = partial(sim.drop, sim.at(sim.now + link.latency_s, arrived))
-        elif link.extra_latency_s > 0.0:
-            send = partial(self._transmit, link, hop.up)
-            self._cancel = partial(sim.drop, sim.at(sim.now + link.extra_latency_s, send))
-        else:
-            self._transmit(link, hop.up)
+            self._sent, wait_s, then = 0.0, link.latency_s, self._arrived
+        elif wait_s <= 0.0:
+            self._transmit()
+            return
+        self._ticket = self.sim.at(self.sim.engine.now + wait_s, then)
+        self._cancel = self._drop
 
-    def _transmit(self, link: LinkState, up: bool) -> None:
-        sent = self.nbytes * link.overhead(self.nbytes)
-        airtime_s = link.airtime_s(self.nbytes, up) * (sent / self.nbytes)
-        arrived = partial(self._arrived, link, up, sent)
-        ticket = self.sim.engine.transfer(link.medium, up, airtime_s, arrived)
-        self._cancel = partial(self._cut, ticket, link, up, sent, airtime_s)
+    def _transmit(self) -> None:
+        link, up = self._hops[self._at]
+        nbytes = self.nbytes
+        self._sent = nbytes * link.overhead(nbytes) if link.loss else nbytes
+        airtime_s = link.airtime_s(nbytes, up) * (self._sent / nbytes)
+        self._airtime_s = airtime_s
+        self._ticket = self.sim.engine.transfer(link.medium, up, airtime_s, self._arrived)
+        self._cancel = self._cut
 
-    def _cut(self, ticket: int, link: LinkState, up: bool, sent: float, airtime_s: float) -> None:
-        left_s = self.sim.engine.cancel(ticket)
-        share = 1.0 - left_s / airtime_s if airtime_s > 0.0 else 0.0
-        self._pay(link, up, sent * share, share)
+    def _drop(self) -> None:
+        self.sim.drop(self._ticket)
 
-    def _arrived(self, link: LinkState, up: bool, sent: float) -> None:
+    def _cut(self) -> None:
+        left_s = self.sim.engine.cancel(self._ticket)
+        share = 1.0 - left_s / self._airtime_s if self._airtime_s > 0.0 else 0.0
+        link, up = self._hops[self._at]
+        self._pay(link, up, self._sent * share, share)
+
+    def _arrived(self) -> None:
         self._cancel = _nothing
-        self._pay(link, up, sent, 1.0)
-        end = self.sim.nodes[link.link.upper if up else link.link.lower]
+        link, up = self._hops[self._at]
+        self._pay(link, up, self._sent, 1.0)
+        end = link.upper if up else link.lower
         self._at += 1
         if not end.up:
             self._ended(end.down())
@@ -148,21 +191,19 @@ class Transfer:
         energy_j = 8.0 * sent * link.j_per_bit[up]
         link.bytes[up] += sent
         link.energy_j += energy_j
-        lower = self.sim.nodes[link.link.lower]
+        lower = link.lower
         lower.drain(energy_j)
         request = self.request
         if request is None:
             return
-        request.energy_j += energy_j
-        if request.node == lower.name:
-            request.device_energy_j += energy_j
-        if up:
-            request.bytes_up += sent
-        else:
-            request.bytes_down += sent
-        if up and self.data_class != "none" and link.leaves == self.sim.place_of(request.node):
-            ledger = request.left_home
-            ledger[self.data_class] = ledger.get(self.data_class, 0.0) + self.nbytes * share
+        request.charge_bytes(energy_j, sent, up, lower.name)
+        if (
+            up
+            and link.leaves is not None
+            and self.data_class != "none"
+            and link.leaves == self.sim.place_of(request.node)
+        ):
+            request.charge_privacy(self.data_class, self.nbytes * share)
 
     def cancel(self) -> float:
         """Stop it where it is; returns the bytes that have arrived, which is none."""
@@ -187,8 +228,11 @@ def data_class_of(msg: Any, said: str | None) -> str:
     >>> data_class_of("hello", None), data_class_of("hello", "text")
     ('none', 'text')
     """
-    inner = getattr(msg, "request", msg)
-    kind = said if said is not None else str(getattr(inner, "data_class", "none"))
+    if type(msg) is Generate and said is None:
+        kind = msg.request.data_class
+    else:
+        inner = getattr(msg, "request", msg)
+        kind = said if said is not None else str(getattr(inner, "data_class", "none"))
     if kind not in DATA_CLASSES:
         raise ValueError(f"data_class must be one of {', '.join(DATA_CLASSES)}, got {kind!r}")
     return kind
@@ -269,7 +313,7 @@ class RemoteCall(Waitable):
 class _Calling:
     """One call: the way there, the service, the way back. In an inbox it is a `Call`."""
 
-    __slots__ = ("_cancel", "_done", "_dst", "_name", "_request", "_src", "msg", "sim")
+    __slots__ = ("_cancel", "_done", "_dst", "_name", "_request", "_src", "_value", "msg", "sim")
 
     def __init__(self, src: NodeState, dst: NodeState, name: str, msg: Any, done: Settle) -> None:
         self.sim = src.sim
@@ -277,6 +321,7 @@ class _Calling:
         self._done: Settle | None = done
         self._request = request_of(self.sim, msg)
         self._cancel: Callable[[], Any] = _nothing
+        self._value: Any = None  # of the reply on its way
 
     @property
     def source(self) -> str:
@@ -336,13 +381,13 @@ class _Calling:
 
     def _cancel_far(self, task: Task) -> None:
         """Word of a cancelled call takes one latency to get there."""
-        late_s = self.sim.latency_s(self._src.name, self._dst.name)
+        late_s = self.sim.latency_s(self._src, self._dst.name)
         self.sim.at(self.sim.now + late_s, task.cancel)
 
     def _fail(self, error: Interrupted) -> None:
         if self._done is None:
             return
-        late_s = self.sim.latency_s(self._dst.name, self._src.name)
+        late_s = self.sim.latency_s(self._dst, self._src.name)
         ticket = self.sim.at(self.sim.now + late_s, partial(self._finish, None, error))
         self._cancel = partial(self.sim.drop, ticket)
 
@@ -357,12 +402,13 @@ class _Calling:
             return
         size = check_bytes(size_of(value) if nbytes is None else nbytes)
         kind = data_class_of(value, None)
-        way = Transfer(self.sim, self._dst, self._src, size, kind, self._request, partial(self._back, value))
+        self._value = value
+        way = Transfer(self.sim, self._dst, self._src, size, kind, self._request, self._back)
         self._cancel = way.cancel
         way.start()
 
-    def _back(self, value: Any, error: Interrupted | None) -> None:
-        self._finish(value, error)
+    def _back(self, error: Interrupted | None) -> None:
+        self._finish(self._value if error is None else None, error)
 
     def refuse(self, reason: str) -> None:
         """Throw `Rejected` at the caller."""

@@ -12,11 +12,14 @@ from edgellm.sim.strategy.protocol import Interrupted, Rejected
 from edgellm.sim.workload import RequestSpec
 
 if TYPE_CHECKING:
+    from .node import NodeState
     from .simulation import Simulation
 
 #: Classes of user data in the privacy ledger; "none" is no user data.
 LEDGER_CLASSES = ("text", "metadata", "activations", "adapter", "gradient")
 DATA_CLASSES = ("none", *LEDGER_CLASSES)
+_NONE = (0.0,) * len(LEDGER_CLASSES)
+_ALL_HOME = (0.0, *_NONE)
 
 
 def uniform(seed: int, *names: object) -> float:
@@ -51,7 +54,6 @@ class Request:
     __slots__ = (
         "_first_token_s",
         "_hardness",
-        "_marks",
         "_sim",
         "answer_bytes",
         "arrival_s",
@@ -68,16 +70,19 @@ class Request:
         "id",
         "kind",
         "left_home",
+        "marks",
         "model",
         "node",
         "output_tokens",
         "prompt_bytes",
         "prompt_tokens",
         "reason",
+        "row_number",
         "served_by",
         "status",
         "text",
         "tokens_decoded",
+        "users",
     )
 
     def __init__(self, sim: Simulation, spec: RequestSpec) -> None:
@@ -86,7 +91,7 @@ class Request:
         self.prompt_tokens, self.output_tokens = spec.prompt_tokens, spec.output_tokens
         self.prompt_bytes, self.answer_bytes = spec.prompt_bytes, spec.answer_bytes
         self.data_class, self.deadline_s, self.model = spec.data_class, spec.deadline_s, spec.model
-        self.text = getattr(spec, "text", "")
+        self.text = spec.text
         self.status, self.reason, self.served_by = "unfinished", "", ""
         self.energy_j = self.device_energy_j = self.cloud_s = self.cost_usd = 0.0
         self.bytes_up = self.bytes_down = 0.0
@@ -94,8 +99,10 @@ class Request:
         self.tokens_decoded = 0
         self.first_s = self.e2e_s = math.inf
         self._first_token_s: float | None = None  # said by the strategy
-        self._marks: dict[tuple[str, str], float] = {}  # (variant, node) -> first token seen by the user
+        self.marks: dict[tuple[str, str], float] = {}  # (variant, node) -> first token seen by the user
         self._hardness: float | None = None
+        self.users = 0  # tasks that work for it
+        self.row_number = -1  # in the table of settled requests, where it has a row
 
     def __repr__(self) -> str:
         return f"<request {self.id} at {self.node}: {self.status}>"
@@ -120,7 +127,7 @@ class Request:
     @property
     def escalated(self) -> bool:
         """Whether a first answer was given up for another."""
-        first = next(iter(self._marks), None)
+        first = next(iter(self.marks), None)
         return first is not None and self.served_by != "" and first[0] != self.served_by
 
     def first_token(self) -> None:
@@ -130,11 +137,7 @@ class Request:
 
     def mark(self, model: str, node: str, date_s: float) -> None:
         """Note when the user sees the first token of an attempt."""
-        self._marks.setdefault((model, node), date_s - self.arrival_s)
-
-    def marked(self, model: str, node: str) -> bool:
-        """Whether the first token of that attempt was seen to."""
-        return (model, node) in self._marks
+        self.marks.setdefault((model, node), date_s - self.arrival_s)
 
     def confidence(self, model: str) -> float:
         """How sure the variant is of its answer; uniform where no distribution was measured.
@@ -175,9 +178,9 @@ class Request:
     def _first(self, model: str, node: str | None) -> float:
         if self._first_token_s is not None:
             return self._first_token_s
-        if node is not None and (model, node) in self._marks:
-            return self._marks[model, node]
-        seen = [date for (by, _), date in self._marks.items() if by == model]
+        if node is not None and (model, node) in self.marks:
+            return self.marks[model, node]
+        seen = [date for (by, _), date in self.marks.items() if by == model]
         return seen[-1] if seen else self.e2e_s
 
     def reject(self, reason: str) -> None:
@@ -213,13 +216,55 @@ class Request:
             self.e2e_s = math.inf
         self._sim.request_settled(self)
 
+    def leave(self) -> None:
+        """A task that worked for it has ended."""
+        self.users -= 1
+        if self.users == 0 and self.status != "unfinished":
+            self._sim.rows.add(self)
+
+    # What it is charged for.
+
+    def charge_work(
+        self, node: NodeState, work_s: float, energy_j: float, share: float, tokens_decoded: int
+    ) -> None:
+        """Pay a share of a computation."""
+        self.energy_j += share * energy_j
+        if self.node == node.name:
+            self.device_energy_j += share * energy_j
+        if node.usd_per_s is not None:
+            self.cloud_s += share * work_s
+            self.cost_usd += share * work_s * node.usd_per_s
+        self.tokens_decoded += tokens_decoded
+        if self.row_number >= 0:
+            self._sim.rows.correct(self)
+
+    def charge_bytes(self, energy_j: float, sent: float, up: bool, lower: str) -> None:
+        """Pay for bytes on a link whose lower node is `lower`."""
+        self.energy_j += energy_j
+        if self.node == lower:
+            self.device_energy_j += energy_j
+        if up:
+            self.bytes_up += sent
+        else:
+            self.bytes_down += sent
+        if self.row_number >= 0:
+            self._sim.rows.correct(self)
+
+    def charge_privacy(self, data_class: str, nbytes: float) -> None:
+        """Note that user data left the home."""
+        self.left_home[data_class] = self.left_home.get(data_class, 0.0) + nbytes
+        if self.row_number >= 0:
+            self._sim.rows.correct(self)
+
     def row(self) -> tuple[Any, ...]:
-        """Values of the columns of `results.REQUEST_COLUMNS`, in their order."""
+        """Values of the columns of `rows.REQUEST_COLUMNS`, in their order."""
         ok = self.status == "ok"
         answered = self.output_tokens if ok else 0
         tpot_s = (self.e2e_s - self.first_s) / (answered - 1) if answered > 1 else math.nan
         if not ok:
             tpot_s = math.inf
+        home = self.left_home
+        left_home = (math.fsum(home.values()), *map(home.get, LEDGER_CLASSES, _NONE)) if home else _ALL_HOME
         return (
             self.id,
             self.node,
@@ -239,8 +284,7 @@ class Request:
             self.device_energy_j,
             self.bytes_up,
             self.bytes_down,
-            math.fsum(self.left_home.values()),
-            *(self.left_home.get(c, 0.0) for c in LEDGER_CLASSES),
+            *left_home,
             self.cloud_s,
             self.cost_usd,
             self.escalated,

@@ -3,47 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .request import LEDGER_CLASSES
+from .rows import Column
 
 if TYPE_CHECKING:
     from .simulation import Simulation
-
-#: Columns of `RunResult.requests` in their order; docs/study.md says what they mean.
-REQUEST_COLUMNS = (
-    "id",
-    "node",
-    "arrival_s",
-    "kind",
-    "prompt_tokens",
-    "output_tokens",
-    "data_class",
-    "deadline_s",
-    "status",
-    "reason",
-    "model",
-    "first_token_s",
-    "e2e_s",
-    "tpot_s",
-    "energy_j",
-    "device_energy_j",
-    "bytes_up",
-    "bytes_down",
-    "left_home_bytes",
-    *(f"left_home_{c}_bytes" for c in LEDGER_CLASSES),
-    "cloud_s",
-    "cost_usd",
-    "escalated",
-    "tokens_wasted",
-)
-_TEXT = {"node", "kind", "data_class", "status", "reason", "model"}
-_WHOLE = {"id", "prompt_tokens", "output_tokens", "tokens_wasted"}
-
-Column = NDArray[Any] | list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +21,7 @@ class RunResult:
     ----------
     strategy : str
     seed : int
-    requests, nodes, links : dict of str to (n,) ndarray or list of str
+    requests, nodes, links : dict of str to (n,) ndarray, Texts or list of str
         Columns: one row per request (in order of arrival), node and link (in the fleet's order). Energies
         are in joules over `simulated_s`; a node's is idle plus active, its radio is counted with the link.
     simulated_s : float
@@ -75,19 +42,6 @@ class RunResult:
     output: str = ""
 
 
-def _columns(names: tuple[str, ...], rows: list[tuple[Any, ...]]) -> dict[str, Column]:
-    columns: dict[str, Column] = {}
-    for i, name in enumerate(names):
-        values = [row[i] for row in rows]
-        if name in _TEXT:
-            columns[name] = values
-        elif name == "escalated":
-            columns[name] = np.array(values, dtype=np.bool_)
-        else:
-            columns[name] = np.array(values, dtype=np.int64 if name in _WHOLE else np.float64)
-    return columns
-
-
 def collect(sim: Simulation) -> RunResult:
     """Return the result of a simulation that has run."""
     states = list(sim.nodes.values())
@@ -97,7 +51,7 @@ def collect(sim: Simulation) -> RunResult:
     return RunResult(
         strategy=sim.strategy.name,
         seed=sim.seed,
-        requests=_columns(REQUEST_COLUMNS, [r.row() for r in sim.requests]),
+        requests=sim.rows.close(),
         nodes={
             "node": [s.name for s in states],
             "site": [s.node.site for s in states],

@@ -6,30 +6,47 @@ import hashlib
 import os
 import traceback
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from edgellm import _sim
-from edgellm.sim.fleet import Hop, Link
+from edgellm.sim.fleet import Link
 from edgellm.sim.scenario import Scenario
 from edgellm.sim.strategy.base import Strategy
 from edgellm.sim.strategy.protocol import Script
 from edgellm.sim.work import Work
 
 from .arrivals import Arrivals
+from .compute import Plan
 from .errors import StrategyError
 from .here import Fleet, Here, generate
 from .network import LinkState, place
 from .node import NodeState
 from .request import Request
+from .rows import Rows
 from .task import Task
 
+#: What is remembered about so many different works or pairs of nodes, before it is forgotten and begun anew.
+REMEMBERED = 1 << 16
 #: After the last arrivals the simulation goes on until all is answered, but at most this much longer, or
 #: as long again as the scenario if that is more.
 DRAIN_S = 3600.0
 #: Frames of files below this folder are ours, not those of a user's strategy.
 OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+#: Links of a way, each with its direction: whether it is crossed upwards.
+Route = tuple[tuple[LinkState, bool], ...]
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+
+def _remember(store: dict[_K, _V], key: _K, value: _V) -> None:
+    if len(store) >= REMEMBERED:
+        store.clear()
+    store[key] = value
 
 
 class Simulation:
@@ -46,13 +63,14 @@ class Simulation:
         self.nodes = {node.name: NodeState(self, node) for node in self.fleet.nodes}
         self.links = self._make_links()
         self.engine.seal()
-        self.requests: list[Request] = []
+        self.rows = Rows()
+        self.tasks = 0  # that are not daemons
         self._heres: dict[str, Here] = {}
-        self._routes: dict[tuple[str, str], tuple[Hop, ...]] = {}
-        self._latencies: dict[tuple[str, str], float] = {}
+        self._targets: dict[tuple[str, str], NodeState] = {}
+        self._routes: dict[tuple[str, str], Route] = {}
         self._times: dict[tuple[int, Work], float] = {}
+        self._plans: dict[tuple[int, Work, int], Plan] = {}
         self._memory: dict[tuple[str, int], int] = {}
-        self._tasks = 0  # that are not daemons
         self._day_over = False
         self.arrivals = Arrivals(self)
 
@@ -117,7 +135,17 @@ class Simulation:
         key = (id(state.node.device), work)
         found = self._times.get(key)
         if found is None:
-            found = self._times[key] = self.scenario.work_time_s(state.node, work)
+            found = self.scenario.work_time_s(state.node, work)
+            _remember(self._times, key, found)
+        return found
+
+    def plan(self, state: NodeState, work: Work, repeat: int) -> Plan:
+        """What a work means on a node; remembered."""
+        key = (id(state.node.device), work, repeat)
+        found = self._plans.get(key)
+        if found is None:
+            found = Plan(state, work, repeat)
+            _remember(self._plans, key, found)
         return found
 
     def memory_bytes(self, state: NodeState, model: str, context: int) -> int:
@@ -130,22 +158,28 @@ class Simulation:
 
     def resolve(self, state: NodeState, target: str) -> NodeState:
         """The node that a name, role or site means, seen from a node."""
-        return self.nodes[self.fleet.resolve(state.node, target).name]
-
-    def route(self, src: str, dst: str) -> tuple[Hop, ...]:
-        """The hops from one node to another; remembered."""
-        found = self._routes.get((src, dst))
+        key = (state.name, target)
+        found = self._targets.get(key)
         if found is None:
-            found = self._routes[src, dst] = self.fleet.route(src, dst)
+            found = self.nodes[self.fleet.resolve(state.node, target).name]
+            _remember(self._targets, key, found)
         return found
 
-    def latency_s(self, src: str, dst: str) -> float:
+    def route(self, src: NodeState, dst: NodeState) -> Route:
+        """The links from one node to another, each with its direction (whether it is up); remembered."""
+        key = (src.name, dst.name)
+        found = self._routes.get(key)
+        if found is None:
+            hops = self.fleet.route(src.name, dst.name)
+            found = tuple((self.links[hop.link.name], hop.up) for hop in hops)
+            _remember(self._routes, key, found)
+        return found
+
+    def latency_s(self, src: NodeState, dst: str) -> float:
         """One-way latency of a route."""
-        found = self._latencies.get((src, dst))
-        if found is None:
-            found = sum(self.links[hop.link.name].latency_s for hop in self.route(src, dst))
-            self._latencies[src, dst] = found
-        return found
+        if src.name == dst:
+            return 0.0
+        return sum(link.latency_s for link, _ in self.route(src, self.nodes[dst]))
 
     def place_of(self, name: str) -> str:
         """The one site that a node stands in."""
@@ -181,8 +215,6 @@ class Simulation:
             raise self.error
         self.end_s = max(duration_s, self.now)
         self._day_over = False  # nothing is left to stop
-        for request in self.requests:
-            request.close()
 
     def _set_up(self) -> None:
         try:
@@ -201,27 +233,26 @@ class Simulation:
         self._end_if_idle()
 
     def _end_if_idle(self) -> None:
-        if self._day_over and self.arrivals.open == 0 and self._tasks == 0:
+        if self._day_over and self.arrivals.open == 0 and self.tasks == 0:
             self.soon(self._stop_if_idle)  # whoever is running may still go on
 
     def _stop_if_idle(self) -> None:
-        if self.arrivals.open == 0 and self._tasks == 0:
+        if self.arrivals.open == 0 and self.tasks == 0:
             self.engine.stop()
 
     def request_settled(self, request: Request) -> None:
         """A request was finished, rejected or failed."""
-        del request
         self.arrivals.open -= 1
+        if request.users == 0:
+            self.rows.add(request)
         self._end_if_idle()
-
-    def task_begins(self, task: Task) -> None:
-        """A task was made."""
-        self._tasks += not task.daemon
 
     def task_ends(self, task: Task) -> None:
         """A task has ended."""
-        self._tasks -= not task.daemon
-        self._end_if_idle()
+        if not task.daemon:
+            self.tasks -= 1
+        if self._day_over:
+            self._end_if_idle()
 
     def strategy_raised(
         self, task: Task | None, error: BaseException, request: Request | None = None

@@ -59,6 +59,8 @@ class Task(Waitable):
         "_doomed",
         "_on_end",
         "_script",
+        "_thrown",
+        "_ticket",
         "_waiting",
         "daemon",
         "error",
@@ -89,15 +91,20 @@ class Task(Waitable):
         self.error: Interrupted | None = None
         self.leases: dict[Lease, None] = {}
         self.sessions: dict[str, int] = {}  # variant -> bytes of its cache that this task holds
-        self._waiting: dict[Settle, None] = {}
+        self._waiting: dict[Settle, None] | None = None
         self._cancel: Cancel | None = None
         self._doomed: Interrupted | None = None
+        self._thrown: Interrupted | None = None  # what the next resumption throws
+        self._ticket = 0  # of the next resumption
         node.tasks[self] = None
-        sim.task_begins(self)
+        if not daemon:
+            sim.tasks += 1
+        if request is not None:
+            request.users += 1
 
     def start(self) -> Task:
         """Let it begin after everything that is already due."""
-        self._throw_or_send(None, None)
+        self._resume_soon(None)
         return self
 
     def step(self, value: Any, error: Interrupted | None) -> None:
@@ -111,7 +118,9 @@ class Task(Waitable):
             else:
                 ended, value = False, self._script.throw(error)
             if not ended and self._doomed is None:
-                self._cancel = as_waitable(sim, value).begin(sim, self.step)
+                if not isinstance(value, Waitable):
+                    value = as_waitable(sim, value)
+                self._cancel = value.begin(sim, self.step)
         except StopIteration as stop:  # from throw(): the script caught what was thrown, and ended
             ended, value = True, stop.value
         except Interrupted as thrown:
@@ -127,16 +136,22 @@ class Task(Waitable):
             self._end(value, None)
         elif self._doomed is not None:
             doomed, self._doomed = self._doomed, None
-            self._throw_or_send(None, doomed)
+            self._resume_soon(doomed)
 
-    def _throw_or_send(self, value: Any, error: Interrupted | None) -> None:
-        ticket = self.sim.soon(partial(self.step, value, error))
+    def _resume_soon(self, error: Interrupted | None) -> None:
+        self._thrown = error
+        self._ticket = self.sim.soon(self._resume)
+        self._cancel = self._stay
 
-        def cancel() -> Any:
-            self.sim.drop(ticket)
-            return None if error is None else error.done
+    def _resume(self) -> None:
+        error, self._thrown = self._thrown, None
+        self.step(None, error)
 
-        self._cancel = cancel
+    def _stay(self) -> Any:
+        """Take the resumption back; returns the progress of what had been interrupted."""
+        self.sim.drop(self._ticket)
+        error, self._thrown = self._thrown, None
+        return None if error is None else error.done
 
     def interrupt(self, error: Interrupted) -> Any:
         """Stop what it waits for and throw `error` at its yield; returns the progress of that."""
@@ -146,7 +161,7 @@ class Task(Waitable):
             self._doomed = error
             return None
         error.done = self._cancel()
-        self._throw_or_send(None, error)
+        self._resume_soon(error)
         return error.done
 
     def cancel(self) -> Any:
@@ -155,26 +170,35 @@ class Task(Waitable):
 
     def _end(self, value: Any, error: Interrupted | None) -> None:
         self.finished, self.value, self.error = True, value, error
-        for lease in list(self.leases):
-            lease.free()
-        self.node.memory.leave(self)
-        self.node.tasks.pop(self, None)
-        waiting, self._waiting = self._waiting, {}
-        for done in waiting:
-            self.sim.soon(partial(done, value, error))
+        sim, node = self.sim, self.node
+        if self.leases:
+            for lease in list(self.leases):
+                lease.free()
+        if self.sessions:
+            node.memory.leave(self)
+        node.tasks.pop(self, None)
+        if self._waiting:
+            waiting, self._waiting = self._waiting, None
+            for done in waiting:
+                sim.soon(partial(done, value, error))
         if self._on_end is not None:
             self._on_end(self)
-        self.sim.task_ends(self)
+        if self.request is not None:
+            self.request.leave()
+        sim.task_ends(self)
 
     def begin(self, kernel: Kernel, done: Settle) -> Cancel:
         """Wait for it. Who gives up waiting cancels it."""
         if self.finished:
             ticket = kernel.soon(partial(done, self.value, self.error))
             return partial(kernel.drop, ticket)
+        if self._waiting is None:
+            self._waiting = {}
         self._waiting[done] = None
 
         def cancel() -> Any:
-            self._waiting.pop(done, None)
+            if self._waiting:
+                self._waiting.pop(done, None)
             return self.cancel()
 
         return cancel

@@ -8,8 +8,7 @@ simulator and on real hosts.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -19,8 +18,7 @@ from edgellm.sim.work import Work
 from .protocol import Event, Queue, Script, Waitable
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(NamedTuple):
     """What `run` did, whole or until it was interrupted.
 
     Attributes
@@ -48,8 +46,7 @@ class Done:
     node: str
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What the built-in service "generate" replies."""
 
     model: str
@@ -59,8 +56,7 @@ class Answer:
     data_class: str = "text"
 
 
-@dataclass(frozen=True, slots=True)
-class Generate:
+class Generate(NamedTuple):
     """A message for the service "generate" that says more than a bare request.
 
     Attributes

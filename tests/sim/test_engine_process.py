@@ -95,7 +95,8 @@ def test_strategy_of_a_notebook_is_sent_by_value(tmp_path):
 
             specs = tuple(request(i, 9.0 * i, prompt_tokens=10 + i) for i in range(4))
             result = run_one(RunTask(World(fleet(), Requests(specs)), Mine(), 1))
-            print(result.strategy, result.requests["status"], [bool(x) for x in result.requests["bytes_up"]])
+            moved = [bool(x) for x in result.requests["bytes_up"]]
+            print(result.strategy, list(result.requests["status"]), moved)
             """
         )
     )
