@@ -6,21 +6,19 @@ import inspect
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-
 from edgellm.sim import quality as q
-from edgellm.sim.columns import DATA_CLASSES, REQUEST_COLUMNS
 from edgellm.sim.extras import require_simgrid
-from edgellm.sim.study import Run, Study, StudyError, sums_by
+from edgellm.sim.runs import RunError, sums_by
+from edgellm.sim.store import Store
+from edgellm.sim.study import Study, StudyError
+from edgellm.sim.sweep import Planned, Sweep, TemporaryFolder, describe_store, sweep
 
 DEFAULT_TEXT = "smart_home"
-_NODE_TOTALS = ("energy_j", "idle_energy_j", "active_energy_j", "busy_s", "battery_empty")
-_LINK_TOTALS = ("bytes_up", "bytes_down", "energy_j")
-_OF_RUN = ("strategy", "base_model", "seed")
 _QUANT = re.compile(
     r"(?:^|[^A-Za-z0-9])(BF16|F16|F32|I?Q[2-8]_(?:[0-9]|K|NL)|TQ[12]_0)(?:_[SML])?(?=[^A-Za-z0-9]|$)", re.I
 )
@@ -36,6 +34,8 @@ def evaluate(
     quality: str = "measure",
     cache_dir: str | Path | None = None,
     models: Sequence[str] | None = None,
+    executor: Executor | None = None,
+    store: str | Path | None = None,
 ) -> Study:
     """Simulate a scenario under several strategies, models and seeds, and measure the quality of its models.
 
@@ -59,18 +59,29 @@ def evaluate(
         Where measurements are kept; None: edgellm/quality under the user's cache folder.
     models : sequence of str, or None
         Variants that requests ask for by default, each strategy once with each. None: those of the scenario.
+    executor : concurrent.futures.Executor or None
+        Who runs the simulations instead of local processes, for example
+        `dask.distributed.Client(...).get_executor()`; edgellm must be installed where it works.
+    store : path or None
+        A folder that keeps every run as it ends. A study that is evaluated again with the same folder makes
+        only those runs that are not there: after Ctrl-C, a crash, or with more seeds and strategies. What
+        counts is the content of scenario, strategy (its code), seed and measured confidence, and the version
+        of edgellm.
 
     Returns
     -------
     Study
-        Stopped with Ctrl-C while simulating, it holds the finished runs and `interrupted` is True.
+        Stopped with Ctrl-C while simulating, it holds the finished runs and `interrupted` is True. Runs
+        that fail (the strategy raises, a process dies) are in `errors`, with a warning, and the others in
+        `runs`.
 
     Raises
     ------
     ScenarioError
         If the scenario or one of `models` is wrong.
-    StrategyError
-        If a strategy raises; the message names it and the request.
+    SimulationError
+        If no run at all gave a result: the first error. A `StrategyError` names the strategy, the request and
+        the line.
     StudyError
         If a strategy is unknown, `seeds` is empty, or an argument is out of range.
     MissingExtra
@@ -100,31 +111,32 @@ def evaluate(
     qualities = measure_scenario(scenario, quality, cache_dir, progress)
     confidence = {name: item.confidence for name, item in qualities.items()}
     plan = [
-        (info["label"], base, seed, engine.RunTask(sc, strategy, seed, confidence))
+        Planned(info["label"], base, engine.RunTask(sc, strategy, seed, confidence))
         for strategy, info in chosen
         for base, sc in variants
         for seed in seed_list
     ]
     meta = describe(scenario, [info for _, info in chosen], seed_list, names)
-    done: dict[int, Run] = {}
-    interrupted = False
+    temporary = TemporaryFolder() if store is None else None
+    kept = Store(temporary.path if temporary is not None else Path(store or ""))
+    describe_store(kept, plan, meta, qualities, Sweep())
     bar = _bar("simulating", len(plan), "run", progress)
-    results = engine.run_many([task for *_, task in plan], workers)
     try:
-        for index, result in results:
-            if isinstance(result, BaseException):
-                raise result
-            label, base, seed, _ = plan[index]
-            done[index] = make_run(label, base, seed, result)
-            bar.update(1)
-    except KeyboardInterrupt:
-        interrupted = True
+        made = sweep(engine, plan, kept, workers, executor, bar)
     finally:
         bar.close()
-        close = getattr(results, "close", None)
-        if close is not None:
-            close()
-    return Study(meta, tuple(done[i] for i in sorted(done)), qualities, interrupted)
+    if made.first_error is not None and not made.done and not made.interrupted:
+        raise made.first_error
+    describe_store(kept, plan, meta, qualities, made)
+    _warn(made.failed)
+    return Study(meta, made.runs, qualities, made.interrupted, made.failed, _folder=temporary)
+
+
+def _warn(failed: Sequence[RunError]) -> None:
+    for label in dict.fromkeys(error.strategy for error in failed):
+        own = [error for error in failed if error.strategy == label]
+        runs = "1 run" if len(own) == 1 else f"{len(own)} runs"
+        warnings.warn(f"{runs} of {label} failed: {own[0]}", stacklevel=3)
 
 
 def split_specs(text: str) -> list[str]:
@@ -310,40 +322,6 @@ def cited(name: str, variant: Any) -> q.Quality:
     value = f"{found.metric} {found.value:g} on {found.text} ({found.source})"
     perplexity = float(found.value) if found.metric == "perplexity" else float("nan")
     return q.Quality(name, perplexity=perplexity, label=f"cited: {value}")
-
-
-def make_run(strategy: str, base_model: str, seed: int, result: Any) -> Run:
-    """Turn the result of one simulation into a `Run`: columns typed and complete, totals added up."""
-    columns: dict[str, np.ndarray] = {}
-    count = len(result.requests["id"])
-    types: dict[str, Callable[[Any], np.ndarray]] = {
-        "int": lambda v: np.asarray(v, dtype=np.int64),
-        "float": lambda v: np.asarray(v, dtype=np.float64),
-        "bool": lambda v: np.asarray(v, dtype=np.bool_),
-        "str": lambda v: np.asarray([str(x) for x in v], dtype=object),
-    }
-    absent = {f"left_home_{c}_bytes" for c in DATA_CLASSES}
-    for column in REQUEST_COLUMNS:
-        if column.name in _OF_RUN:
-            continue
-        values = result.requests.get(column.name)
-        if values is None:
-            if column.name not in absent:
-                raise StudyError(f"the simulation gave no column {column.name!r}")
-            values = np.zeros(count)
-        columns[column.name] = types[column.kind](values)
-    nodes = dict(result.nodes)
-    battery = np.asarray(nodes.get("battery_left_j", np.full(len(nodes["node"]), np.nan)), dtype=np.float64)
-    nodes["battery_empty"] = battery <= 0.0  # NaN: no battery
-    links = dict(result.links)
-    return Run(
-        strategy,
-        base_model,
-        seed,
-        columns,
-        sums_by(nodes, ("site", "role"), _NODE_TOTALS),
-        sums_by(links, ("profile",), _LINK_TOTALS),
-    )
 
 
 def describe(

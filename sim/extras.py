@@ -3,6 +3,9 @@
 import importlib
 from typing import Any
 
+#: Extras of the testbed besides "sim", by what they bring.
+_EXTRAS = {"duckdb": "sweep", "optuna": "sweep", "distributed": "dask"}
+
 
 class MissingExtra(ImportError):
     """A package or library of the testbed is not installed; the message says how to get it."""
@@ -30,7 +33,8 @@ def require(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         package = name.split(".")[0]
-        raise MissingExtra(f"the testbed needs {package} ({error}): pip install 'edgellm[sim]'") from None
+        extra = _EXTRAS.get(package, "sim")
+        raise MissingExtra(f"the testbed needs {package} ({error}): pip install 'edgellm[{extra}]'") from None
 
 
 def require_simgrid() -> Any:

@@ -1,58 +1,28 @@
 """The result of a study: tables, fronts, plots, a report, and one Parquet file that holds it all."""
 
-import io
-import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgellm.sim import comparison, metrics
+from edgellm.sim import comparison, metrics, store
 from edgellm.sim.columns import REQUEST_COLUMNS, SCHEMA, find, table_columns
 from edgellm.sim.extras import require
 from edgellm.sim.quality import Quality, write_atomically
+from edgellm.sim.runs import OF_RUN, Run, RunError
+from edgellm.sim.store import StudyError
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+__all__ = ["Run", "RunError", "Study", "StudyError"]
+
 _EMPTY = {"int": np.int64, "float": np.float64, "bool": np.bool_, "str": object}
-_META = b"edgellm.study"
-
-
-class StudyError(ValueError):
-    """A study that cannot be made, read or shown as asked; the message says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One simulation: one strategy, one default model, one seed.
-
-    Attributes
-    ----------
-    strategy, base_model : str
-    seed : int
-    requests : dict of str to (n,) ndarray
-        The columns of `REQUEST_COLUMNS` but the first three.
-    nodes, links : list of dict
-        Totals by (site, role) and by link profile; see docs/study.md, "Metadata".
-    """
-
-    strategy: str
-    base_model: str
-    seed: int
-    requests: dict[str, np.ndarray]
-    nodes: list[dict[str, Any]]
-    links: list[dict[str, Any]]
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """Return what makes a row of the table."""
-        return self.strategy, self.base_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +41,18 @@ class Study:
         By model variant.
     interrupted : bool
         Whether it was stopped before all runs had ended; what had ended is here.
+    errors : tuple of RunError
+        Runs that gave no result, because a strategy raised or a process died.
     """
 
     meta: dict[str, Any]
     runs: tuple[Run, ...]
     qualities: dict[str, Quality] = field(default_factory=dict)
     interrupted: bool = False
+    errors: tuple[RunError, ...] = ()
     _rows: list[dict[str, Any]] = field(default_factory=list, repr=False, compare=False)
+    _figures: dict[int, dict[str, float]] = field(default_factory=dict, repr=False, compare=False)
+    _folder: Any = field(default=None, repr=False, compare=False)  # a temporary one lives as long as this
 
     @property
     def slo(self) -> metrics.SloLimits:
@@ -98,7 +73,10 @@ class Study:
         raise StudyError(f"no strategy {label!r} in this study")
 
     def figures_of(self, run: Run) -> dict[str, float]:
-        """Return the values of `METRIC_COLUMNS` for one run."""
+        """Return the values of `METRIC_COLUMNS` for one run; computed once."""
+        known = self._figures.get(id(run))
+        if known is not None:
+            return dict(known)
         figures = metrics.request_metrics(run.requests, self.slo, float(self.meta["scenario"]["duration_s"]))
         devices = [n for n in run.nodes if n["role"] == "device"]
         count = sum(n["count"] for n in devices)
@@ -106,6 +84,8 @@ class Study:
         figures["fleet_energy_j"] = sum(n["energy_j"] for n in run.nodes) + sum(
             link["energy_j"] for link in run.links
         )
+        if any(run is own for own in self.runs):
+            self._figures[id(run)] = dict(figures)
         return figures
 
     def table(self) -> "pd.DataFrame":
@@ -211,7 +191,8 @@ class Study:
         """Return the most asked columns of the table as text for a terminal; needs no pandas."""
         from edgellm.sim.report.text import summary
 
-        return summary(self)
+        lost = [f"no result: {e.strategy}, seed {e.seed}: {e}" for e in self.errors]
+        return "\n".join([summary(self), *lost])
 
     def requests(self) -> "pd.DataFrame":
         """Return one row per request of every run; columns in docs/study.md, "One row per request"."""
@@ -222,7 +203,7 @@ class Study:
         for column in REQUEST_COLUMNS:
             parts: list[np.ndarray] = [
                 np.full(len(run.requests["id"]), getattr(run, column.name), dtype=_EMPTY[column.kind])
-                if column.name in ("strategy", "base_model", "seed")
+                if column.name in OF_RUN
                 else np.asarray(run.requests[column.name], dtype=_EMPTY[column.kind])
                 for run in self.runs
             ]
@@ -386,24 +367,8 @@ class Study:
         Path
             The file, absolute.
         """
-        pa, parquet = require("pyarrow"), require("pyarrow.parquet")
-        types = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "str": pa.string()}
-        columns = self._request_columns()
-        schema = pa.schema(
-            [pa.field(c.name, types[c.kind], nullable=False) for c in REQUEST_COLUMNS],
-            metadata={_META: json.dumps(self._metadata(), allow_nan=False)},
-        )
-        table = pa.Table.from_pydict(
-            {c.name: pa.array(columns[c.name].tolist(), types[c.kind]) for c in REQUEST_COLUMNS},
-            schema=schema,
-        )
-        buffer = io.BytesIO()
-        parquet.write_table(
-            table, buffer, compression="zstd", compression_level=3, version="2.6", row_group_size=1 << 20,
-            data_page_version="1.0", use_dictionary=[c.name for c in REQUEST_COLUMNS if c.kind == "str"],
-        )  # fmt: skip
         target = Path(path).absolute()
-        write_atomically(target, buffer.getvalue())
+        store.write_runs(target, self.runs, self._metadata())
         return target
 
     def _metadata(self) -> dict[str, Any]:
@@ -412,86 +377,54 @@ class Study:
             "meta": self.meta,
             "interrupted": self.interrupted,
             "quality": [q.to_json() for q in self.qualities.values()],
-            "runs": [
-                {"strategy": r.strategy, "base_model": r.base_model, "seed": r.seed,
-                 "requests": len(r.requests["id"]), "nodes": r.nodes, "links": r.links}
-                for r in self.runs
-            ],
-        }  # fmt: skip
+            "errors": [asdict(error) for error in self.errors],
+            "runs": [store.run_record(run) for run in self.runs],
+        }
 
     @classmethod
     def load(cls, path: str | Path) -> "Study":
-        """Read a study that `save` wrote.
+        """Read a study that `save` wrote, or the folder that `evaluate(..., store=)` keeps.
+
+        Of a folder whose study was stopped, even with `kill -9`, the finished runs are read and
+        `interrupted` is True.
 
         Raises
         ------
         StudyError
-            If the file cannot be read, is no study, or has another schema version.
+            If it cannot be read, is no study, or has another schema version.
         """
-        pa, parquet = require("pyarrow"), require("pyarrow.parquet")
+        where = Path(path)
+        data, runs = (store.Store.read if where.is_dir() else store.read_file)(where)
         try:
-            table = parquet.read_table(path)
-            data = json.loads((table.schema.metadata or {})[_META])
-            if data["schema"] != SCHEMA:
-                raise StudyError(f"{path}: study of schema {data['schema']}, this version reads {SCHEMA}")
-            columns = {c.name: table.column(c.name).to_numpy() for c in REQUEST_COLUMNS}
-            runs, start = [], 0
-            for record in data["runs"]:
-                stop = start + int(record["requests"])
-                part = {name: values[start:stop] for name, values in columns.items()}
-                names = {name: part.pop(name) for name in ("strategy", "base_model", "seed")}
-                if not np.all(names["seed"] == record["seed"]):
-                    raise StudyError(f"{path}: rows do not match the runs of the metadata")
-                runs.append(Run(requests=part, **{k: v for k, v in record.items() if k != "requests"}))
-                start = stop
-            if start != table.num_rows:
-                raise StudyError(f"{path}: {table.num_rows} rows, the metadata has {start}")
             qualities = [Quality.from_json(q) for q in data["quality"]]
+            errors = tuple(RunError(**error) for error in data["errors"])
             return cls(
-                data["meta"], tuple(runs), {q.variant: q for q in qualities}, bool(data["interrupted"])
+                data["meta"], runs, {q.variant: q for q in qualities}, bool(data["interrupted"]), errors
             )
-        except StudyError:
-            raise
-        except KeyError as error:
-            raise StudyError(f"{path}: not a study of edgellm (no {error.args[0]!r} in it)") from None
-        except (OSError, ValueError, TypeError, pa.ArrowException) as error:
-            raise StudyError(f"{path}: cannot be read as a study: {str(error).splitlines()[0]}") from None
+        except (KeyError, TypeError, ValueError) as error:
+            raise StudyError(f"{path}: not a study of edgellm ({type(error).__name__}: {error})") from None
+
+    def query(self, sql: str) -> "pd.DataFrame":
+        """Ask with SQL: DuckDB reads what it needs from the files and nothing more.
+
+        Parameters
+        ----------
+        sql : str
+            A query over the tables `requests` (columns of docs/study.md), `nodes`, `links`, `failures`,
+            `quality`, `constants`, and `runs` (strategy, base_model, seed, simulated_s, events).
+
+        Raises
+        ------
+        StudyError
+            If DuckDB refuses the query; the message is its own.
+        MissingExtra
+            If DuckDB is not installed.
+        """
+        from edgellm.sim.query import query
+
+        return query(self, sql)
 
 
 def _frame(rows: Any, names: list[str] | None = None) -> "pd.DataFrame":
     frame: pd.DataFrame = require("pandas").DataFrame(rows, columns=names)
     return frame
-
-
-def sums_by(
-    records: Mapping[str, Sequence[Any]], by: tuple[str, ...], totals: tuple[str, ...]
-) -> list[dict[str, Any]]:
-    """Add up columns over rows with equal keys, keys in order of first appearance.
-
-    Parameters
-    ----------
-    records : dict of str to (n,) sequences
-    by : tuple of str
-        Key columns.
-    totals : tuple of str
-        Columns to add.
-
-    Returns
-    -------
-    list of dict
-        Keys, `count`, totals.
-
-    Examples
-    --------
-    >>> sums_by({"role": ["a", "b", "a"], "x": [1, 2, 3]}, ("role",), ("x",))
-    [{'role': 'a', 'count': 2, 'x': 4.0}, {'role': 'b', 'count': 1, 'x': 2.0}]
-    """
-    out: dict[tuple[str, ...], dict[str, Any]] = {}
-    for i, key in enumerate(zip(*(map(str, records[name]) for name in by), strict=True)):
-        row = out.setdefault(
-            key, {**dict(zip(by, key, strict=True)), "count": 0, **dict.fromkeys(totals, 0.0)}
-        )
-        row["count"] += 1
-        for name in totals:
-            row[name] += float(records[name][i])
-    return list(out.values())

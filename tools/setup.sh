@@ -10,7 +10,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
-EXTRAS=(sim templates progress verify server test dev)
+EXTRAS=(sim sweep dask templates progress verify server test dev)
 MIN_PYTHON="3.11"
 
 say() { printf '\033[1m== %s\033[0m\n' "$*" >&2; }

@@ -5,7 +5,11 @@ import importlib
 import importlib.util
 import json
 import math
+import shutil
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +54,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", metavar="FILE.parquet", help="write one row per request, and everything else, here"
     )
     parser.add_argument(
+        "--store",
+        metavar="DIR",
+        help="keep every run here as it ends; runs that are there already are not made again "
+        "(default: FILE.parquet.runs until --out is whole)",
+    )
+    parser.add_argument(
+        "--dask",
+        metavar="ADDRESS",
+        help="simulate on the workers of this dask.distributed scheduler, for example tcp://host:8786",
+    )
+    parser.add_argument(
         "--report", metavar="FILE.html", help="write the report here: one file, readable offline"
     )
     parser.add_argument(
@@ -70,22 +85,31 @@ def run(args: argparse.Namespace) -> int:
         require("pyarrow.parquet")
     if args.report:
         require("matplotlib.figure")
+    store, unfinished = args.store, None
+    if args.out and not store:
+        store = unfinished = Path(f"{args.out}.runs")
     scenario = sim.load_scenario(args.scenario)
-    strategies: list[Any] | None = split_specs(args.strategies) if args.strategies else None
+    strategies: list[Any] | None = split_specs(args.strategies) if args.strategies is not None else None
     if strategies is None and not args.strategy and not scenario.study.strategies:
         strategies = split_specs(DEFAULT)
     if args.strategy:
         given = strategies if strategies is not None else list(scenario.study.strategies)
         strategies = [*given, *(load_strategy(spec) for spec in args.strategy)]
-    study = sim.evaluate(
-        scenario,
-        strategies,
-        seeds,
-        workers=args.workers,
-        quality=args.quality,
-        cache_dir=args.cache_dir,
-        models=split_specs(args.models) if args.models else None,
-    )
+    with _executor(args.dask) as executor, warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", UserWarning)
+        study = sim.evaluate(
+            scenario,
+            strategies,
+            seeds,
+            workers=args.workers,
+            quality=args.quality,
+            cache_dir=args.cache_dir,
+            models=split_specs(args.models) if args.models else None,
+            executor=executor,
+            store=store,
+        )
+    for warning in told:
+        print(f"edgellm: {warning.message}", file=sys.stderr)
     if not study.runs:
         print("edgellm: interrupted before a run had ended", file=sys.stderr)
         return 130
@@ -98,10 +122,29 @@ def run(args: argparse.Namespace) -> int:
         for what, path in (("results", out), ("report", report)):
             if path is not None:
                 print(f"{what}: {path}")
+    if unfinished is not None and not study.interrupted:
+        shutil.rmtree(unfinished, ignore_errors=True)
     if study.interrupted:
         print(f"edgellm: interrupted; {len(study.runs)} finished runs were kept", file=sys.stderr)
         return 130
-    return 0
+    return 1 if study.errors else 0
+
+
+@contextmanager
+def _executor(address: str | None) -> Iterator[Any]:
+    """The workers of a dask cluster, or None for processes of this machine."""
+    if address is None:
+        yield None
+        return
+    from edgellm.sim.extras import require
+
+    distributed = require("distributed")
+    try:
+        client = distributed.Client(address, timeout="10s")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--dask {address}: {error}") from None
+    with client:
+        yield client.get_executor()
 
 
 def load_strategy(spec: str) -> Any:

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 
 from edgellm.sim.columns import REQUEST_COLUMNS
-from edgellm.sim.evaluation import make_run
 from edgellm.sim.quality import QUANTILES, Quality
-from edgellm.sim.study import Run, Study
+from edgellm.sim.runs import Run, make_run
+from edgellm.sim.study import Study
 
 VARIANTS = ("smollm2-135m:q4_0", "smollm2-135m:q4_1", "smollm2-135m:q8_0")
 STRATEGIES = ("local", "gateway", "cloud", "cascade(threshold=0.6)")

@@ -89,6 +89,19 @@ def test_the_same_requests_arrive_under_every_strategy(tmp_path):
     assert parts[0].equals(parts[1])
 
 
+def test_a_strategy_that_raises_leaves_the_others(mine, tmp_path, capsys):
+    out = tmp_path / "x.parquet"
+    arguments = ["--strategies", "local", "--strategy", f"{mine}:Broken", "--seeds", 1, "--out", out]
+    assert simulate(*arguments) == 1
+    told = capsys.readouterr()
+    lines = [line for line in told.err.splitlines() if line.startswith("edgellm: ")]
+    assert len(lines) == 1
+    assert "1 run of broken failed: strategy Broken raised KeyError" in lines[0]
+    assert "no result: broken, seed 1" in told.out
+    assert [run.strategy for run in sim.Study.load(out).runs] == ["local"]
+    assert list(tmp_path.iterdir()) == [mine, out] or not (tmp_path / "x.parquet.runs").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -96,7 +109,8 @@ def test_the_same_requests_arrive_under_every_strategy(tmp_path):
         (["--strategies", "cascade(threshold=7)"], 1, "threshold"),
         (["--strategy", "{mine}:Nobody"], 1, "Nobody"),
         (["--strategy", "{mine}:NoStrategy"], 1, "NoStrategy"),
-        (["--strategy", "{mine}:Broken"], 1, "no such plan"),
+        (["--strategies", "", "--strategy", "{mine}:Broken"], 1, "no such plan"),
+        (["--dask", "tcp://127.0.0.1:1"], 1, "--dask tcp://127.0.0.1:1"),
         (["--strategy", "{mine}"], 2, "FILE.py:CLASS"),
         (["--strategy", "missing.py:Mine"], 1, "missing.py"),
         (["--models", "gpt:q4_0"], 1, "gpt:q4_0"),

@@ -1,5 +1,6 @@
 """evaluate: which runs it makes, what it keeps, and how it fails; SimGrid is replaced by made-up results."""
 
+import gc
 import math
 import sys
 from dataclasses import replace
@@ -30,15 +31,16 @@ class FakeRuns:
     def RunTask(self, scenario, strategy, seed, confidence):
         return SimpleNamespace(scenario=scenario, strategy=strategy, seed=seed, confidence=confidence)
 
-    def run_many(self, tasks, workers):
+    def run_many(self, tasks, workers, executor=None):
         self.tasks = list(tasks)
         try:
             for count, index in enumerate(reversed(range(len(self.tasks)))):
                 if count == self.stop_after:
                     raise KeyboardInterrupt
-                if self.fail is not None:
-                    yield index, self.fail
                 task = self.tasks[index]
+                if self.fail is not None and self.fail[0] in ("all", task.strategy.name):
+                    yield index, self.fail[1]
+                    continue
                 base = task.scenario.digest[:4]
                 yield index, make_result(task.strategy.name, base, task.seed, 20)
         finally:
@@ -99,11 +101,73 @@ def test_ctrl_c_before_the_first_run_leaves_an_empty_study(runs):
     assert len(study.table()) == 0
 
 
-def test_an_error_in_a_run_is_raised_and_the_rest_is_stopped(runs):
-    runs.fail = RuntimeError("strategy Local raised on request 3")
-    with pytest.raises(RuntimeError, match="request 3"):
+def test_a_strategy_that_fails_leaves_the_others(runs, tmp_path):
+    runs.fail = ("local", sim.StrategyError("strategy Local raised on request 3\n\nTraceback ..."))
+    with pytest.warns(UserWarning, match="2 runs of local failed: strategy Local raised on request 3$"):
+        study = evaluate()
+    assert {run.strategy for run in study.runs} == {"cloud"}
+    assert [(e.strategy, e.seed, e.kind) for e in study.errors] == [
+        ("local", 1, "StrategyError"),
+        ("local", 2, "StrategyError"),
+    ]
+    assert sim.Study.load(study.save(tmp_path / "study.parquet")).errors == study.errors
+    assert "strategy Local raised on request 3" in study.summary()
+
+
+def test_an_error_is_raised_where_nothing_else_is_left(runs):
+    runs.fail = ("all", sim.StrategyError("strategy raised on request 3"))
+    with pytest.raises(sim.StrategyError, match="request 3"):
         evaluate()
     assert runs.closed
+
+
+def test_a_store_makes_only_what_is_not_there(runs, tmp_path):
+    runs.stop_after = 3
+    first = evaluate(store=tmp_path / "s")
+    assert first.interrupted
+    runs.stop_after = None
+    second = evaluate(store=tmp_path / "s")
+    assert len(runs.tasks) == 1
+    want = evaluate()
+    assert second.save(tmp_path / "a").read_bytes() == want.save(tmp_path / "b").read_bytes()
+    evaluate(store=tmp_path / "s", seeds=[1, 2, 3])
+    assert sorted((t.strategy.name, t.seed) for t in runs.tasks) == [("cloud", 3), ("local", 3)]
+
+
+def test_a_store_sees_that_a_strategy_has_changed(runs, tmp_path):
+    evaluate(store=tmp_path, strategies=["cascade(threshold=0.5)"], seeds=[1])
+    evaluate(store=tmp_path, strategies=["cascade(threshold=0.5)"], seeds=[1])
+    assert runs.tasks == []
+    evaluate(store=tmp_path, strategies=[sim.Cascade(threshold=0.6)], seeds=[1])
+    assert len(runs.tasks) == 1
+
+
+def test_a_store_is_read_as_a_study_whatever_became_of_it(runs, tmp_path):
+    runs.stop_after = 3
+    study = evaluate(store=tmp_path)
+    (tmp_path / ".half-written").write_bytes(b"PAR1")
+    back = sim.Study.load(tmp_path)
+    assert back.interrupted
+    assert repr(back.rows()) == repr(study.rows())
+    damaged = next(tmp_path.glob("*.parquet"))
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    assert len(sim.Study.load(tmp_path).runs) == 2
+    evaluate(store=tmp_path)
+    assert len(runs.tasks) == 2
+    (tmp_path / "study.json").write_text("{}")
+    with pytest.raises(sim.StudyError, match="holds no study"):
+        sim.Study.load(tmp_path)
+    with pytest.raises(sim.StudyError, match="cannot hold runs"):
+        evaluate(store=tmp_path / "study.json" / "below")
+
+
+def test_results_of_a_study_without_a_store_go_with_it(runs):
+    study = evaluate()
+    folder = study.runs[0].requests.path.parent
+    assert folder.is_dir()
+    del study
+    gc.collect()
+    assert not folder.exists()
 
 
 def test_measured_confidence_reaches_the_runs(runs, monkeypatch):
