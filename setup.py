@@ -93,7 +93,7 @@ everything = sorted(p.as_posix() for p in Path("csrc").rglob("*") if p.suffix in
 libraries = [library(room, C11, sources(room)) for room in ROOMS if sources(room)]
 libraries += [library(f"kernels/{isa}", C11 + ISA_FLAGS[isa][1], sources(f"kernels/{isa}")) for isa in built]
 
-PY_SIM = "csrc/python/py_sim.c"
+PY_SIM = sorted(p.as_posix() for p in Path("csrc/python").glob("py_sim*.c"))
 BINDING = {
     "define_macros": [
         *macros,
@@ -108,18 +108,21 @@ BINDING = {
 extensions = [
     Extension(
         "edgellm._core",
-        [s for s in sources("python") if s != PY_SIM],
+        [s for s in sources("python") if s not in PY_SIM],
         include_dirs=["csrc/include", "csrc", np.get_include()],  # csrc: only py_testing.c looks there
         extra_link_args=LINK,
         **BINDING,
     )
 ]
-if Path(PY_SIM).exists() and has_simgrid():
-    libraries.insert(0, library("simgrid", CXX17, sources("simgrid", ".cpp")))
+if PY_SIM and has_simgrid():
+    libraries[:0] = [
+        library("simgrid", CXX17, sources("simgrid", ".cpp")),
+        library("sim", C11, sources("sim")),
+    ]
     extensions.append(
         Extension(
             "edgellm._sim",
-            [PY_SIM],
+            PY_SIM,
             include_dirs=["csrc/include", "csrc", np.get_include()],
             extra_link_args=[*LINK, "-lsimgrid"],  # after the archive that needs it
             language="c++",

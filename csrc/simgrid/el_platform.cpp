@@ -1,6 +1,6 @@
-// Making the world: SimGrid's engine with every factor stated, hosts, and links as ports of one star.
+// Making the solver: SimGrid's engine with every factor stated, hosts, and links as ports of one star.
 
-#include "simgrid/el_world.h"
+#include "simgrid/el_shim.h"
 
 #include <csignal>
 #include <cstdio>
@@ -9,19 +9,19 @@
 
 #include <simgrid/version.h>
 
-using namespace el_world;
+using namespace el_shim;
 
 namespace {
 
-bool world_exists = false;
+bool engine_exists = false;
 
-void watch_everything(el_sim *world)
+void watch_everything(Shim *shim)
 {
 #if SIMGRID_VERSION >= 33500
-    sg4::Exec::on_completion_cb([world](const sg4::Exec &a) { world->completed(&a); });
-    sg4::Comm::on_completion_cb([world](const sg4::Comm &a) { world->completed(&a); });
+    sg4::Exec::on_completion_cb([shim](const sg4::Exec &a) { shim->completed(&a); });
+    sg4::Comm::on_completion_cb([shim](const sg4::Comm &a) { shim->completed(&a); });
 #else
-    sg4::Activity::on_completion_cb([world](const sg4::Activity &a) { world->completed(&a); });
+    sg4::Activity::on_completion_cb([shim](const sg4::Activity &a) { shim->completed(&a); });
 #endif
 }
 
@@ -69,14 +69,50 @@ void add_star_route(sg4::NetZone *zone, sg4::Host *host, const std::vector<sg4::
 
 }  // namespace
 
-el_sim_status el_sim_new(void *user, el_sim_wake_fn *wake, el_sim_drop_fn *drop, el_sim **world)
+static el_sim_status host_add(void *self)
 {
-    if (world_exists) return EL_SIM_STATE;
-    std::unique_ptr<el_sim> made(new (std::nothrow) el_sim);
+    Shim *shim = static_cast<Shim *>(self);
+    return guarded(shim, [=]() {
+        shim->hosts.push_back(make_host(shim->zone, "h" + std::to_string(shim->hosts.size())));
+        return EL_SIM_OK;
+    });
+}
+
+static el_sim_status link_add(void *self, double latency_s, bool duplex)
+{
+    Shim *shim = static_cast<Shim *>(self);
+    return guarded(shim, [=]() {
+        const std::string id = std::to_string(shim->ports.size());
+        sg4::Link *up = make_link(shim->zone, "l" + id + "u", latency_s);
+        sg4::Link *down = up;
+        if (duplex) down = make_link(shim->zone, "l" + id + "d", latency_s);
+        sg4::Host *port = make_host(shim->zone, "p" + id);
+        add_star_route(shim->zone, port, {sg4::LinkInRoute(up)}, {sg4::LinkInRoute(down)});
+        shim->ports.push_back(port);
+        return EL_SIM_OK;
+    });
+}
+
+static el_sim_status seal(void *self)
+{
+    Shim *shim = static_cast<Shim *>(self);
+    return guarded(shim, [=]() {
+        for (sg4::Host *host : shim->hosts) add_star_route(shim->zone, host, {}, {});
+        shim->zone->seal();
+        shim->engine->seal_platform();
+        return EL_SIM_OK;
+    });
+}
+
+// SimGrid's signals may still point to the shim until the process ends: it stays.
+static void close(void *self) { static_cast<Shim *>(self)->world = nullptr; }
+
+el_sim_status el_simgrid_new(el_sim *world, el_solver *solver)
+{
+    if (engine_exists) return EL_SIM_STATE;
+    std::unique_ptr<Shim> made(new (std::nothrow) Shim);
     if (made == nullptr) return EL_SIM_NOMEM;
-    made->user = user;
-    made->wake = wake;
-    made->drop = drop;
+    made->world = world;
 
     static const char *const kConfig[] = {
         "edgellm",
@@ -98,82 +134,39 @@ el_sim_status el_sim_new(void *user, el_sim_wake_fn *wake, el_sim_drop_fn *drop,
     };
     struct sigaction before;
     const bool saved = sigaction(SIGINT, nullptr, &before) == 0;
-    el_sim *w = made.get();
-    const el_sim_status status = guarded(w, [w]() {
+    Shim *shim = made.get();
+    const el_sim_status status = guarded(shim, [shim]() {
         std::vector<std::string> text(std::begin(kConfig), std::end(kConfig));
         std::vector<char *> argv;
         for (std::string &one : text) argv.push_back(&one[0]);
         argv.push_back(nullptr);
         int argc = static_cast<int>(text.size());
-        w->engine = new sg4::Engine(&argc, argv.data());  // never deleted: SimGrid ends with the process
-        w->zone = make_zone(w->engine);
-        w->hub = make_host(w->zone, "hub");
-        add_star_route(w->zone, w->hub, {}, {});
-        watch_everything(w);
+        shim->engine = new sg4::Engine(&argc, argv.data());  // never deleted: SimGrid ends with the process
+        shim->zone = make_zone(shim->engine);
+        shim->hub = make_host(shim->zone, "hub");
+        add_star_route(shim->zone, shim->hub, {}, {});
+        watch_everything(shim);
         return EL_SIM_OK;
     });
     if (saved) (void)sigaction(SIGINT, &before, nullptr);  // SimGrid's own handler would end the process
-    world_exists = true;
+    engine_exists = true;
     (void)made.release();  // SimGrid may hold callbacks to it by now, also where it has failed
-    if (status == EL_SIM_OK) *world = w;
-    return status;
+    if (status != EL_SIM_OK) return status;
+    *solver = el_solver();
+    solver->self = shim;
+    solver->host = host_add;
+    solver->link = link_add;
+    solver->seal = seal;
+    solver->close = close;
+    give_calls(solver);
+    return EL_SIM_OK;
 }
 
-void el_sim_free(el_sim *world)
-{
-    if (world == nullptr || world->running) return;
-    world->stop_all();
-    world->stopped = true;
-    // SimGrid's signals and alarms may still point here until the process ends: keep the shell.
-}
-
-const char *el_sim_version(void)
+const char *el_simgrid_version(void)
 {
     static char text[32];
     int major = 0, minor = 0, patch = 0;
     sg_version_get(&major, &minor, &patch);
     (void)std::snprintf(text, sizeof text, "%d.%d.%d", major, minor, patch);
     return text;
-}
-
-el_sim_status el_sim_host(el_sim *world, uint32_t *host)
-{
-    if (world->sealed) return refuse(world, EL_SIM_STATE, "the platform is sealed");
-    return guarded(world, [=]() {
-        const std::size_t id = world->hosts.size();
-        world->hosts.push_back(make_host(world->zone, "h" + std::to_string(id)));
-        *host = static_cast<uint32_t>(id);
-        return EL_SIM_OK;
-    });
-}
-
-el_sim_status el_sim_link(el_sim *world, double latency_s, int duplex, uint32_t *link)
-{
-    if (world->sealed) return refuse(world, EL_SIM_STATE, "the platform is sealed");
-    if (!(latency_s >= 0.0 && latency_s <= kMaxSeconds))
-        return refuse(world, EL_SIM_ARG, "latency_s must be between 0 and 1e9");
-    return guarded(world, [=]() {
-        const std::size_t id = world->ports.size();
-        const std::string name = "l" + std::to_string(id);
-        sg4::Link *up = make_link(world->zone, name + "u", latency_s);
-        sg4::Link *down = up;
-        if (duplex) down = make_link(world->zone, name + "d", latency_s);
-        sg4::Host *port = make_host(world->zone, "p" + std::to_string(id));
-        add_star_route(world->zone, port, {sg4::LinkInRoute(up)}, {sg4::LinkInRoute(down)});
-        world->ports.push_back(port);
-        *link = static_cast<uint32_t>(id);
-        return EL_SIM_OK;
-    });
-}
-
-el_sim_status el_sim_seal(el_sim *world)
-{
-    if (world->sealed) return refuse(world, EL_SIM_STATE, "the platform is sealed");
-    return guarded(world, [=]() {
-        for (sg4::Host *host : world->hosts) add_star_route(world->zone, host, {}, {});
-        world->zone->seal();
-        world->engine->seal_platform();
-        world->sealed = true;
-        return EL_SIM_OK;
-    });
 }

@@ -1,252 +1,193 @@
 // The shim over S4U. SimGrid's traps, and what is done about each:
-// - it keeps no reference to an activity: a slot holds one, and lets go of it in a later instant, never inside its own signal;
-// - completions of one instant come in no promised order: they are collected and woken by (date, start order);
-// - it can neither stop a run nor remove a timer cheaply: timers are in our heap behind one alarm, stopping cancels all;
+// - it keeps no reference to an activity: a flight holds one, and lets go of it in a later instant, never inside its own signal;
+// - completions of one instant come in no promised order: the world wakes them by the order of starting;
+// - it runs from its first event to its last: the world's own dates come to it through one alarm;
+// - its clock stands still while it has nothing to do: what begins then waits until the clock has caught up;
 // - exceptions must not cross its frames: nothing that can throw is let out of a callback.
 
-#include "simgrid/el_world.h"
+#include "simgrid/el_shim.h"
 
 #include <algorithm>
 #include <cmath>
 #include <utility>
 
-#include <simgrid/kernel/Timer.hpp>
+using namespace el_shim;
 
-using namespace el_world;
-using simgrid::kernel::timer::Timer;
-
-uint64_t el_sim::take(Kind kind, void *tag, sg4::ActivityPtr activity, double date_s)
+Flight *Shim::add(sg4::ActivityPtr activity, el_sim_ticket ticket)
 {
-    const uint64_t ticket = next_ticket;
     const sg4::Activity *key = activity.get();
-    Slot &slot = live[ticket];
-    slot.activity = std::move(activity);
-    slot.tag = tag;
-    slot.date_s = date_s;
-    slot.kind = kind;
-    if (key != nullptr) {
-        try {
-            by_activity[key] = ticket;
-        } catch (...) {
-            live.erase(ticket);
-            throw;
-        }
-    }
-    next_ticket++;
-    return ticket;
-}
-
-el_sim_status el_sim::launch(const sg4::ActivityPtr &activity, void *tag, el_sim_ticket *ticket)
-{
-    const uint64_t taken = take(Kind::Activity, tag, activity, 0.0);
+    std::unique_ptr<Flight> made(new Flight{activity, ticket});
+    Flight *flight = made.get();
+    flights[key] = std::move(made);
     try {
-        activity->start();
-    } catch (...) {  // the tag stays the caller's
-        by_activity.erase(activity.get());
-        live.erase(taken);
+        if (flying)
+            activity->start();
+        else
+            grounded.push_back(flight);
+    } catch (...) {
+        flights.erase(key);
         throw;
     }
-    *ticket = taken;
-    return EL_SIM_OK;
+    return flight;
 }
 
-// SimGrid's signal. The activity may be one that we cancelled: then it is no longer in the map.
-void el_sim::completed(const sg4::Activity *activity) noexcept
+void Shim::take_off()
 {
-    const auto found = by_activity.find(activity);
-    if (found == by_activity.end() || stopped) return;
+    flying = true;
+    for (const Flight *flight : grounded) flight->activity->start();
+    grounded.clear();
+    arm();
+}
+
+// SimGrid's signal. The activity may be one that was cancelled: then it is no longer in the map.
+void Shim::completed(const sg4::Activity *activity) noexcept
+{
+    const auto found = flights.find(activity);
+    if (found == flights.end()) return;
     try {
-        const uint64_t ticket = found->second;
-        by_activity.erase(found);
-        Slot &slot = live.at(ticket);
-        over.push_back(slot.activity);
-        slot.kind = Kind::Due;
-        due.push_back(ticket);
-        if (!drain_armed) {
-            drain_armed = true;
+        over.push_back(found->second->activity);
+        el_solver_ended(world, found->second->ticket);
+        flights.erase(found);
+        if (!waking) {
+            waking = true;
             instant_s = sg4::Engine::get_clock();
-            Timer::set(instant_s, [this]() { this->drain(); });
+            Timer::set(instant_s, [this]() { this->wake(); });
         }
     } catch (const std::exception &e) {
         fail(e.what());
     }
 }
 
-void el_sim::fail(const char *text) noexcept
+void Shim::fail(const char *text) noexcept
 {
     broken = true;
     (void)refuse(this, EL_SIM_INTERNAL, text);
-    stopped = true;
+    el_sim_stop(world);
 }
 
-void el_sim::arm()
+// The one alarm is at the world's next date, and there is none when nothing flies: then SimGrid's run ends.
+void Shim::arm()
 {
-    while (!timers.empty() && live.find(timers.top().ticket) == live.end()) timers.pop();
-    if (timers.empty() || timers.top().date_s >= armed_s) return;
-    armed_s = timers.top().date_s;
-    Timer::set(armed_s, [this]() { this->ring(); });
+    const double next_s = flights.empty() ? kNever : el_solver_next(world);
+    if (next_s == alarm_s) return;
+    if (alarm != nullptr) alarm->remove();
+    alarm = nullptr;
+    alarm_s = next_s;
+    if (next_s < kNever) alarm = Timer::set(next_s, [this]() { this->ring(); });
 }
 
 // SimGrid runs timers before it reports the activities that end at the same date. So that both can be
 // ordered, the alarm puts the waking off to the next representable date: by then they are reported.
-void el_sim::ring() noexcept
+void Shim::ring() noexcept
 {
-    armed_s = kNever;
-    if (drain_armed || stopped) return;  // SimGrid still rings what was set before a stop
-    if (by_activity.empty()) {
-        instant_s = sg4::Engine::get_clock();
-        drain();
-        return;
-    }
+    const double date_s = alarm_s;
+    alarm = nullptr;
+    alarm_s = kNever;
+    if (waking) return;
     try {
-        drain_armed = true;
-        instant_s = sg4::Engine::get_clock();
-        Timer::set(std::nextafter(instant_s, kNever), [this]() { this->drain(); });
+        waking = true;
+        instant_s = date_s;
+        Timer::set(std::nextafter(sg4::Engine::get_clock(), kNever), [this]() { this->wake(); });
     } catch (const std::exception &e) {
         fail(e.what());
     }
 }
 
-// Move the timers that are due to the list of this instant, and order the list.
-void el_sim::collect()
-{
-    const double now = sg4::Engine::get_clock();
-    while (!timers.empty() && timers.top().date_s <= now) {
-        const auto found = live.find(timers.top().ticket);
-        if (found != live.end()) {
-            found->second.kind = Kind::Due;
-            due.push_back(found->first);
-        }
-        timers.pop();
-    }
-    std::sort(due.begin(), due.end());
-}
-
-void el_sim::drain() noexcept
+void Shim::wake() noexcept
 {
     try {
-        drain_armed = false;
-        draining = true;
+        waking = false;
         over.clear();
-        for (collect(); !due.empty() && !stopped; collect()) {
-            std::vector<uint64_t> batch;
-            batch.swap(due);
-            for (const uint64_t ticket : batch) {
-                const auto found = live.find(ticket);
-                if (found == live.end()) continue;  // cancelled by one woken before it
-                void *tag = found->second.tag;
-                live.erase(found);
-                events++;
-                if (wake(user, tag) != 0) stopped = true;
-                if (stopped) break;
-            }
-        }
-        draining = false;
-        if (stopped)
-            stop_all();
-        else
-            arm();
+        (void)el_solver_instant(world, instant_s);
+        arm();
     } catch (const std::exception &e) {
-        draining = false;
         fail(e.what());
-        stop_all();
     }
 }
 
-void el_sim::stop_all() noexcept
+static el_sim_status exec_start(void *self, uint32_t host, double work_s, double weight, el_sim_ticket ticket,
+                                void **handle)
 {
-    stopped = true;
-    while (!live.empty()) el_sim_cancel(this, live.begin()->first);
-    due.clear();
-}
-
-const char *el_sim_error(const el_sim *world) { return world->error.c_str(); }
-
-el_sim_status el_sim_exec(el_sim *world, uint32_t host, double work_s, double weight, void *tag,
-                          el_sim_ticket *ticket)
-{
-    if (!world->sealed || world->stopped) return refuse(world, EL_SIM_STATE, "the world is not ready to run");
-    if (host >= world->hosts.size()) return refuse(world, EL_SIM_ARG, "no such host");
-    if (!(work_s >= 0.0 && work_s <= kMaxSeconds))
-        return refuse(world, EL_SIM_ARG, "work_s must be between 0 and 1e9");
-    if (!(weight > 0.0 && weight <= 1e6))
-        return refuse(world, EL_SIM_ARG, "weight must be above 0, at most 1e6");
-    return guarded(world, [=]() {
+    Shim *shim = static_cast<Shim *>(self);
+    return guarded(shim, [=]() {
         sg4::ExecPtr exec = sg4::Exec::init();
-        exec->set_flops_amount(work_s * kPerSecond)->set_priority(weight)->set_host(world->hosts[host]);
-        return world->launch(exec, tag, ticket);
+        exec->set_flops_amount(work_s * kPerSecond)->set_priority(weight)->set_host(shim->hosts[host]);
+        *handle = shim->add(exec, ticket);
+        return EL_SIM_OK;
     });
 }
 
-el_sim_status el_sim_transfer(el_sim *world, uint32_t link, int up, double airtime_s, void *tag,
-                              el_sim_ticket *ticket)
+static el_sim_status transfer_start(void *self, uint32_t link, bool up, double airtime_s,
+                                    el_sim_ticket ticket, void **handle)
 {
-    if (!world->sealed || world->stopped) return refuse(world, EL_SIM_STATE, "the world is not ready to run");
-    if (link >= world->ports.size()) return refuse(world, EL_SIM_ARG, "no such link");
-    if (!(airtime_s >= 0.0 && airtime_s <= kMaxSeconds))
-        return refuse(world, EL_SIM_ARG, "airtime_s must be between 0 and 1e9");
-    return guarded(world, [=]() {
-        sg4::Host *port = world->ports[link];
+    Shim *shim = static_cast<Shim *>(self);
+    return guarded(shim, [=]() {
+        sg4::Host *port = shim->ports[link];
         sg4::CommPtr comm =
-            up ? sg4::Comm::sendto_init(port, world->hub) : sg4::Comm::sendto_init(world->hub, port);
+            up ? sg4::Comm::sendto_init(port, shim->hub) : sg4::Comm::sendto_init(shim->hub, port);
         comm->set_payload_size(static_cast<uint64_t>(std::llround(airtime_s * kPerSecond)));
-        return world->launch(comm, tag, ticket);
-    });
-}
-
-el_sim_status el_sim_timer(el_sim *world, double date_s, void *tag, el_sim_ticket *ticket)
-{
-    if (world->stopped) return refuse(world, EL_SIM_STATE, "the world is not ready to run");
-    if (!(date_s <= kMaxSeconds * kPerSecond)) return refuse(world, EL_SIM_ARG, "date_s must be finite");
-    return guarded(world, [=]() {
-        const double date = std::max(date_s, world->instant_s);
-        *ticket = world->take(Kind::Timer, tag, nullptr, date);
-        world->timers.push(Alarm{date, *ticket});
-        if (!world->draining) world->arm();
+        *handle = shim->add(comm, ticket);
         return EL_SIM_OK;
     });
 }
 
-double el_sim_remaining(const el_sim *world, el_sim_ticket ticket)
+static el_sim_status speed_set(void *self, uint32_t, double factor)
 {
-    const auto found = world->live.find(ticket);
-    if (found == world->live.end() || found->second.kind == Kind::Due) return 0.0;
-    if (found->second.kind == Kind::Timer) return found->second.date_s - world->instant_s;
-    return std::max(0.0, found->second.activity->get_remaining() / kPerSecond);
+    if (factor == 1.0) return EL_SIM_OK;
+    return refuse(static_cast<Shim *>(self), EL_SIM_STATE,
+                  "SimGrid cannot change the speed of a host by a factor");
 }
 
-void el_sim_cancel(el_sim *world, el_sim_ticket ticket)
+static double remaining_s(const void *handle)
 {
-    const auto found = world->live.find(ticket);
-    if (found == world->live.end()) return;
-    Slot slot = std::move(found->second);
-    world->live.erase(found);
-    (void)guarded(world, [&]() {
-        if (slot.kind == Kind::Activity) {
-            world->by_activity.erase(slot.activity.get());
-            world->over.push_back(slot.activity);
-            slot.activity->cancel();
+    return std::max(0.0, static_cast<const Flight *>(handle)->activity->get_remaining() / kPerSecond);
+}
+
+static void cancel(void *self, void *handle)
+{
+    Shim *shim = static_cast<Shim *>(self);
+    const sg4::ActivityPtr activity = static_cast<Flight *>(handle)->activity;
+    const auto at = std::find(shim->grounded.begin(), shim->grounded.end(), handle);
+    shim->flights.erase(activity.get());
+    if (at != shim->grounded.end()) {
+        shim->grounded.erase(at);
+        return;  // it has not begun
+    }
+    (void)guarded(shim, [&]() {
+        shim->over.push_back(activity);
+        activity->cancel();
+        return EL_SIM_OK;
+    });
+}
+
+static el_sim_status run(void *self)
+{
+    Shim *shim = static_cast<Shim *>(self);
+    const el_sim_status status = guarded(shim, [=]() {
+        if (sg4::Engine::get_clock() >= el_sim_now(shim->world)) {
+            shim->take_off();
+        } else {
+            Timer::set(el_sim_now(shim->world), [shim]() {
+                if (guarded(shim, [shim]() { return shim->take_off(), EL_SIM_OK; }) != EL_SIM_OK)
+                    shim->fail(shim->error.c_str());
+            });
         }
-        return EL_SIM_OK;
+        shim->engine->run();
+        return shim->broken ? EL_SIM_INTERNAL : EL_SIM_OK;
     });
-    world->drop(world->user, slot.tag);
-}
-
-double el_sim_now(const el_sim *world) { return world->instant_s; }
-
-uint64_t el_sim_events(const el_sim *world) { return world->events; }
-
-el_sim_status el_sim_run(el_sim *world)
-{
-    if (!world->sealed || world->running || world->stopped)
-        return refuse(world, EL_SIM_STATE, "the world is not ready to run");
-    world->running = true;
-    const el_sim_status status = guarded(world, [=]() {
-        world->engine->run();
-        return world->broken ? EL_SIM_INTERNAL : EL_SIM_OK;
-    });
-    world->running = false;
+    shim->flying = false;
     return status;
 }
 
-void el_sim_stop(el_sim *world) { world->stop_all(); }
+static const char *error_text(const void *self) { return static_cast<const Shim *>(self)->error.c_str(); }
+
+void el_shim::give_calls(el_solver *solver)
+{
+    solver->exec = exec_start;
+    solver->transfer = transfer_start;
+    solver->speed = speed_set;
+    solver->remaining = remaining_s;
+    solver->cancel = cancel;
+    solver->run = run;
+    solver->error = error_text;
+}

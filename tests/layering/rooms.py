@@ -18,13 +18,16 @@ MAY_INCLUDE = {
     "text": {"text", "core", "kernels", "include"},
     "model": _BELOW_MODEL,
     "train": _BELOW_MODEL | {"train"},
-    "simgrid": {"simgrid", "core", "include"},
+    "sim": {"sim"},
+    "simgrid": {"simgrid", "sim"},
     "python": {"python", "include"},
     "examples": {"examples", "include"},
 }
-EXTRA = {  # the two files of the binding that see more
+EXTRA = {  # the files of the binding that see more
     "python/py_testing.c": {"kernels", "core"},
+    "python/py_sim.h": {"sim"},
     "python/py_sim.c": {"simgrid"},
+    "python/py_sim_engine.c": {"sim", "simgrid"},
 }
 ISA_MACRO = {
     "avx2": "__AVX2__",

@@ -8,7 +8,7 @@ import pytest
 from rooms import ISA_MACRO, ROOT
 
 CORE_ROOMS = [
-    room for room in ("core", "format", "text", "model", "train") if (ROOT / "csrc" / room).is_dir()
+    room for room in ("core", "format", "text", "model", "train", "sim") if (ROOT / "csrc" / room).is_dir()
 ]
 # Exact, or without effect outside their arguments.
 KERNEL_MAY_USE = {"memcpy", "memset", "memmove", "fmaf", "sqrtf", "floorf", "rintf", "nearbyintf", "ldexpf"}
