@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from edgellm.cost import Constant, DeviceProfile, LinkProfile, ProfileError, load_device, load_link
+from edgellm.cost.network import runs_tcp
 from edgellm.cost.toml_lines import written_key
 from edgellm.cost.units import near_matches
 
 from ._schema import ScenarioError, Table
-from .fleet import Fleet, FleetError, Link, Node
+from .fleet import Fleet, FleetError, Link, NetworkSettings, Node
 
 #: Bigger fleets are refused before memory is.
 MAX_NODES = 2_000_000
@@ -34,6 +35,7 @@ class _NodeKind:
     to_key: str = ""
     link: LinkProfile | None = None
     group: str = ""
+    network: NetworkSettings = field(default_factory=NetworkSettings)
 
 
 def build_fleet(top: Table, models: Mapping[str, Any], base: Path | None) -> Fleet:
@@ -41,6 +43,7 @@ def build_fleet(top: Table, models: Mapping[str, Any], base: Path | None) -> Fle
     fleet = top.table("fleet", "", open_keys=True)
     if not fleet.data:
         raise top.fail("fleet", "missing; a scenario needs at least one site with one node")
+    network = _network(top.table("network", "network"))
     counts: dict[str, int] = {}
     kinds: dict[tuple[str, str], _NodeKind] = {}
     tables: dict[tuple[str, str], Table] = {}
@@ -59,7 +62,7 @@ def build_fleet(top: Table, models: Mapping[str, Any], base: Path | None) -> Fle
         if not any(s == site for s, _ in kinds):
             raise fleet.fail(site, "a site needs at least one node")
     for name, table in tables.items():
-        kinds[name] = _with_uplink(kinds[name], table, kinds, counts, base)
+        kinds[name] = _with_uplink(kinds[name], table, kinds, counts, base, network)
     _check_cycles(kinds, tables)
     if sum(kind.count * counts[kind.site] for kind in kinds.values()) > MAX_NODES:
         raise ScenarioError(f"fleet: more than {MAX_NODES} nodes")
@@ -164,6 +167,7 @@ def _with_uplink(
     kinds: Mapping[tuple[str, str], _NodeKind],
     counts: Mapping[str, int],
     base: Path | None,
+    network: NetworkSettings,
 ) -> _NodeKind:
     if "uplink" not in table:
         return kind
@@ -189,7 +193,17 @@ def _with_uplink(
     for other in kinds.values():
         if group and other.group == group and other.site == kind.site and other.link != link:
             raise uplink.fail("group", f"links of one group share one profile, but {other.key!r} has another")
-    return replace(kind, to_site=site, to_key=key, link=link, group=group)
+    tls = uplink.flag("tls", network.tls and runs_tcp(link))
+    network = replace(network, tls=tls)
+    return replace(kind, to_site=site, to_key=key, link=link, group=group, network=network)
+
+
+def _network(table: Table) -> NetworkSettings:
+    return NetworkSettings(
+        factors=table.flag("factors", True),
+        tls=table.flag("tls", True),
+        keep_alive_s=table.quantity("keep_alive", "s", "60 s", zero=True),
+    )
 
 
 def _repeat(kinds: Mapping[tuple[str, str], _NodeKind], counts: Mapping[str, int]) -> Fleet:
@@ -205,7 +219,8 @@ def _repeat(kinds: Mapping[tuple[str, str], _NodeKind], counts: Mapping[str, int
                     nodes.append(node)
                     if kind.link is not None and node.parent is not None:
                         group = f"{node.instance}/{kind.group}" if kind.group else ""
-                        links.append(Link(f"{node.name}/uplink", kind.link, node.name, node.parent, group))
+                        name = f"{node.name}/uplink"
+                        links.append(Link(name, kind.link, node.name, node.parent, group, kind.network))
     return Fleet(tuple(nodes), tuple(links))
 
 

@@ -25,13 +25,14 @@ KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "": (
             "schema", "name", "title", "description", "duration",
-            "models", "session", "fleet", "workload", "slo", "prices", "quality", "study",
+            "models", "session", "fleet", "network", "workload", "slo", "prices", "quality", "study",
         ),
         "models.*": ("profile", "quant", "weights"),
+        "network": ("factors", "tls", "keep_alive"),
         "session": ("context", "kv"),
         "fleet.*": ("count",),  # and one table per node
         "fleet.*.*": ("device", "role", "count", "models", "battery", "uplink"),
-        "fleet.*.*.uplink": ("to", "link", "group"),
+        "fleet.*.*.uplink": ("to", "link", "group", "tls"),
         "workload.*": ("at", "arrivals", "kinds"),
         "workload.*.arrivals": ("process", "rate", "hours", "start_hour", "path"),
         "workload.*.kinds.*": (
@@ -110,6 +111,13 @@ class Table:
         value = self.text(name, default)
         if value not in known:
             raise self.fail(name, f"unknown value {value!r}{near_matches(value, known)}")
+        return value
+
+    def flag(self, name: str, default: bool) -> bool:
+        """Return a value that must be true or false."""
+        value = self._get(name, default)
+        if not isinstance(value, bool):
+            raise self.fail(name, f"must be true or false, got {_short(value)}")
         return value
 
     def whole(self, name: str, default: int | None = None, *, low: int = 1, high: int = 2**31 - 1) -> int:

@@ -7,6 +7,7 @@ home).
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -40,6 +41,20 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class NetworkSettings:
+    """How messages cross a link.
+
+    With `factors` they take what their size and the link's class say (`edgellm.cost.network`), else latency
+    plus bytes over rate. With `tls` they are encrypted. After `keep_alive_s` of silence the next message sets
+    up a new connection.
+    """
+
+    factors: bool = True
+    tls: bool = False
+    keep_alive_s: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
     """The uplink of a node: `lower` is the node, `upper` the one above it."""
 
@@ -48,6 +63,7 @@ class Link:
     lower: str
     upper: str
     group: str = ""  # links of one group share one capacity; empty: a capacity of its own
+    network: NetworkSettings = NetworkSettings()
 
 
 class Hop(NamedTuple):
