@@ -8,7 +8,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edgellm.cost import Constant, DeviceProfile, LinkProfile, ProfileError, load_device, load_link
+from edgellm.cost import (
+    Constant,
+    DeviceProfile,
+    LinkProfile,
+    ProfileError,
+    load_device,
+    load_link,
+    with_threads,
+)
 from edgellm.cost.network import runs_tcp
 from edgellm.cost.toml_lines import written_key
 from edgellm.cost.units import near_matches
@@ -122,8 +130,14 @@ def _node_kind(site: str, key: str, table: Table, models: Mapping[str, Any], bas
     if len(set(placed)) != len(placed):
         raise table.fail("models", "a model is there twice")
     battery = table.optional_quantity("battery", "j")
+    threads = table.whole("threads") if "threads" in table else None
     devices = []
     for share, profile in _devices(table, base):
+        if threads is not None:
+            try:
+                profile = with_threads(profile, threads)
+            except ValueError as err:
+                raise table.fail("threads", str(err)) from None
         if battery is not None:
             constant = Constant(battery, "j", f"the scenario, {table.key('battery')}")
             profile = replace(profile, battery_j=constant)

@@ -31,7 +31,7 @@ KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "network": ("factors", "tls", "keep_alive"),
         "session": ("context", "kv"),
         "fleet.*": ("count",),  # and one table per node
-        "fleet.*.*": ("device", "role", "count", "models", "battery", "uplink"),
+        "fleet.*.*": ("device", "threads", "role", "count", "models", "battery", "uplink"),
         "fleet.*.*.uplink": ("to", "link", "group", "tls"),
         "workload.*": ("at", "arrivals", "kinds"),
         "workload.*.arrivals": ("process", "rate", "hours", "start_hour", "path"),

@@ -18,10 +18,12 @@ from edgellm import cost
 from edgellm.cost import (
     KV_BYTES,
     QUANTS,
+    Budget,
     DeviceProfile,
     LinkProfile,
     ModelProfile,
     ProfileError,
+    StepCosts,
     known_profiles,
 )
 from edgellm.cost.toml_lines import line_of, parse_toml
@@ -116,6 +118,10 @@ class Scenario:
     kv: str
     source_path: str
     digest: str
+    # (variant, device) -> what its steps cost; a fleet's devices live as long as the scenario
+    _costs: dict[tuple[str, int], StepCosts] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def variant(self, name: str) -> ModelVariant:
         """Return the variant of that name; ScenarioError if there is none."""
@@ -152,7 +158,7 @@ class Scenario:
         Parameters
         ----------
         node : Node
-            Where it runs, with all its cores.
+            Where it runs.
         work : Prefill, Decode, Verify, Step, Load, Train or Compute
             What runs. `Train` is counted as three forward passes (forward, and twice that backward; Kaplan et
             al. 2020, section 2.1).
@@ -162,24 +168,39 @@ class Scenario:
         TypeError
             If `work` is none of these.
         """
+        return self.work_budget(node, work).seconds
+
+    def work_budget(self, node: Node, work: Work) -> Budget:
+        """Return what an item of work takes alone on a node: seconds, and shares of its two budgets.
+
+        As `work_time_s`, with the mean shares of the device's arithmetic and memory bandwidth that the work
+        holds. Loading holds the node whole, as if storage were its processor; other computing holds only
+        arithmetic.
+        """
         device = node.device
         if isinstance(work, Compute):
-            return work.ops / device.ops_per_s.value
+            return Budget(work.ops / device.ops_per_s.value, 1.0, 0.0)
         if not isinstance(work, Prefill | Decode | Verify | Step | Load | Train):
             raise TypeError(f"{type(work).__name__} is not an item of work")
-        variant = self.variant(work.model)
-        model, quant = variant.profile, variant.quant
         if isinstance(work, Load):
-            return cost.load_time_s(model, quant, device)
+            variant = self.variant(work.model)
+            return Budget(cost.load_time_s(variant.profile, variant.quant, device), 1.0, 0.0)
+        costs = self._costs.get((work.model, id(device)))
+        if costs is None:
+            variant = self.variant(work.model)
+            costs = cost.step_costs(variant.profile, variant.quant, device, kv=self.kv)
+            self._costs[work.model, id(device)] = costs
         if isinstance(work, Decode):
-            return cost.decode_time_s(model, quant, device, work.tokens, work.context, kv=self.kv)
+            return costs.decode_budget(work.tokens, work.context)
         if isinstance(work, Step):
-            return cost.step_time_s(model, quant, device, work.new_tokens, work.contexts, kv=self.kv)
+            return costs.step_budget(work.new_tokens, work.contexts)
+        if work.tokens == 0:
+            return Budget(0.0, 1.0, 0.0)
         if isinstance(work, Train):
-            return 3.0 * cost.prefill_time_s(model, quant, device, work.tokens, 0, kv=self.kv)
-        if isinstance(work, Verify):
-            return cost.verify_time_s(model, quant, device, work.tokens, work.context, kv=self.kv)
-        return cost.prefill_time_s(model, quant, device, work.tokens, work.context, kv=self.kv)
+            forward = costs.step_budget((work.tokens,), (0,))
+            return Budget(3.0 * forward.seconds, forward.compute, forward.memory)
+        heads = work.tokens if isinstance(work, Verify) else None
+        return costs.step_budget((work.tokens,), (work.context,), heads)
 
 
 def load_scenario(

@@ -32,13 +32,17 @@ from .parts import (
 )
 from .profile import LINK_CLASSES, PROFILE_SCHEMA, DeviceProfile, LinkProfile
 from .roofline import (
+    budget,
     decode_time_s,
     load_time_s,
     memory_bytes,
     prefill_time_s,
     step_time_s,
+    thread_slowdown,
     verify_time_s,
+    with_threads,
 )
+from .step_costs import Budget, StepCosts, step_costs
 from .thermal import Thermal, thermal_of
 from .units import UnitError, parse_quantity
 
@@ -51,6 +55,7 @@ __all__ = [
     "QUANTS",
     "Battery",
     "BatteryProfile",
+    "Budget",
     "CitedQuality",
     "Constant",
     "DeviceProfile",
@@ -64,11 +69,13 @@ __all__ = [
     "RadioPower",
     "RadioProfile",
     "SizeFactor",
+    "StepCosts",
     "Thermal",
     "ThermalProfile",
     "TlsProfile",
     "UnitError",
     "battery_of",
+    "budget",
     "decode_time_s",
     "device_from_mapping",
     "known_profiles",
@@ -83,8 +90,11 @@ __all__ = [
     "power_of",
     "prefill_time_s",
     "radio_of",
+    "step_costs",
     "step_time_s",
     "thermal_of",
+    "thread_slowdown",
     "user_profile_dir",
     "verify_time_s",
+    "with_threads",
 ]

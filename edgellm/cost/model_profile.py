@@ -161,6 +161,31 @@ class ModelProfile:
         of_positions = 4.0 * self.positions * self.width  # float32 in GGUF files
         return _active_bytes(self, quant, stored, self.experts) + untied + of_positions
 
+    @property
+    def windowed_layers(self) -> int:
+        """Layers whose attention sees only a window."""
+        if not self.window:
+            return 0
+        return self.layers - (self.layers // self.window_pattern if self.window_pattern else 0)
+
+    def head_bytes(self, quant: str, head: str | None = None) -> float:
+        """Return the bytes of the output head."""
+        stored = self.head_quant(quant) if head is None else head
+        return self._matrix_bytes(self.vocab, self.width, _base(stored))
+
+    def split_bytes(self, quant: str, head: str | None = None) -> tuple[float, float]:
+        """Return the bytes that every step reads, and those of one expert over all layers."""
+        stored = self.head_quant(quant) if head is None else head
+        fixed = _active_bytes(self, quant, stored, 0.0)
+        one = _active_bytes(self, quant, stored, 1.0) - fixed if self.experts else 0.0
+        return fixed, one
+
+    def split_params(self) -> tuple[int, int]:
+        """Return the weights that every step reads, and those of one expert over all layers."""
+        fixed = self._matrix_params(0)
+        one = self._matrix_params(1) - fixed if self.experts else 0
+        return fixed + self.embedding_params, one
+
     def active_bytes(self, quant: str, head: str | None = None, tokens: int = 1) -> float:
         """Return the bytes of weights that a step of `tokens` tokens reads.
 
@@ -169,6 +194,19 @@ class ModelProfile:
         """
         stored = self.head_quant(quant) if head is None else head
         return _active_bytes(self, quant, stored, self.experts_touched(tokens))
+
+    def kv_bytes(self, context: int, kv: str = "f16") -> float:
+        """Return the bytes of the cache of `context` positions; layers with a window keep only that.
+
+        Examples
+        --------
+        >>> from edgellm.cost import load_model
+        >>> load_model("smollm2-135m").kv_bytes(1024) / 1024
+        23040.0
+        """
+        windowed = self.windowed_layers / self.layers
+        seen = context * (1.0 - windowed) + min(context, self.window) * windowed
+        return seen * self.kv_bytes_per_token(kv)
 
     def kv_bytes_per_token(self, kv: str = "f16") -> float:
         """Return the bytes of cache that one position takes over all layers."""

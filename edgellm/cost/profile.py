@@ -58,10 +58,14 @@ class DeviceProfile:
     price_usd: Constant
     battery_j: Constant | None = None
     usd_per_hour: Constant | None = None
+    prefill_layer_overhead_s: Constant | None = None  # in steps of several tokens; None: layer_overhead_s
+    unpack_weights_per_s: Constant | None = None  # what a step can unpack; None: reading is never slower
+    head_bandwidth: Constant | None = None  # what the bandwidth is multiplied by for the head; None: 1
     occupancy: Constant | None = None  # share of the compute that memory-bound work holds; None: 1
     sync_message_s: Constant | None = None  # per message of a step that is split over nodes
     sync_bytes_per_s: Constant | None = None  # activations between nodes
     sync_skew: Constant | None = None  # share of a node's compute that it waits for the slowest
+    sync_senders: Constant | None = None  # so many at once double a message's time: queues of the switch
     threads: Mapping[int, Constant] = field(default_factory=_no_constants, hash=False)
     format_bandwidth: Mapping[str, Constant] = field(default_factory=_no_constants, hash=False)
     format_ops: Mapping[str, Constant] = field(default_factory=_no_constants, hash=False)

@@ -2,14 +2,18 @@
 
 For a step in which sequence i gets n_i new tokens at context L_i, on a model of l layers::
 
-    t = g * ( c*l + max(W / B, (2 P sum(n_i) + 2 H s) / F) + sum(a_i) ) + t_host
+    t = g * ( c*l + max(W / B, N / U, (2 P sum(n_i) + 2 H s) / F) + sum(a_i) ) + t_host
     a_i = (n_i (L_i + n_i / 2)) * max(4 l h d / A, K / B)
 
-c: seconds per layer (`layer_overhead_s`); W: bytes of weights that the step reads; B: bandwidth,
-decode-effective where every n_i is 1 and prefill-effective otherwise; P: weights in the layers' matrices; H:
-weights of the head, computed once for each of the s sequences; F: operations per second; h, d: heads and head
-size; A: operations per second of attention; K: bytes of cache per position; t_host: seconds per step outside
-the model; g: a slowdown (threads, heat), 1 by default.
+c: seconds per layer (`layer_overhead_s`, or `prefill_layer_overhead_s` where some n_i is more than 1); W:
+bytes of weights that the step reads, of a mixture of experts only those of the experts that its tokens are
+expected to touch; B: bandwidth, decode-effective where every n_i is 1 and prefill-effective otherwise; N, U:
+weights that the step reads and that can be unpacked per second (no bound if a profile does not say); P:
+weights in the layers' matrices that a token is multiplied with; H: weights of the head, computed once for
+each of the s sequences; F: operations per second; h, d: heads and head size; A: operations per second of
+attention; K: bytes of cache per position; t_host: seconds per step outside the model; g: a slowdown (threads,
+heat), 1 by default. B, U and F are multiplied by the device's factors for the storage type. Layers with a
+sliding window attend to no more positions than it has.
 
 Sources: the roofline of Williams, Waterman and Patterson (CACM 52(4), 2009, "Roofline"); operation counts 2 P
 n and 4 l h d per attended position follow from the matrix shapes (Kaplan et al. 2020, table 1). How well it
@@ -22,20 +26,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from types import MappingProxyType
 
+from .constant import Constant
 from .model_profile import ModelProfile
 from .profile import DeviceProfile
+from .step_costs import Budget, step_costs
 
 #: Bytes of activations per token and width in a step, over all buffers: residual, norm, q, k, v, ffn, logits.
 _ACTIVATION_BYTES = 4.0
-
-
-def attention_s_per_position(model: ModelProfile, device: DeviceProfile, kv: str = "f16") -> float:
-    """Return the seconds that one new token spends on one attended position, over all layers."""
-    ops = 4.0 * model.layers * model.heads * model.head_dim
-    compute_s = ops / device.attention_ops_per_s.value
-    read_s = model.kv_bytes_per_token(kv) / device.bandwidth_decode_bytes_per_s.value
-    return max(compute_s, read_s)
+#: Constants of a device that change with the number of threads.
+_THREAD_RATES = (
+    "bandwidth_decode_bytes_per_s", "bandwidth_prefill_bytes_per_s", "ops_per_s", "attention_ops_per_s",
+    "unpack_weights_per_s",
+)  # fmt: skip
+_THREAD_TIMES = ("layer_overhead_s", "prefill_layer_overhead_s")
 
 
 def step_time_s(
@@ -88,15 +94,44 @@ def step_time_s(
         raise ValueError(
             f"a step needs as many contexts as sequences, got {len(new_tokens)} and {len(contexts)}"
         )
-    attended = 0.0
     for new, context in zip(new_tokens, contexts, strict=True):
         _check_tokens(new, context, least=1)
-        attended += new * (context + new / 2)
     if not 0 < slowdown < math.inf:
         raise ValueError(f"slowdown must be positive and finite, got {slowdown}")
-    decode = all(new == 1 for new in new_tokens)
-    fixed_s, host_s = _fixed_s(model, quant, device, sum(new_tokens), len(new_tokens), decode, head)
-    return slowdown * (fixed_s + attended * attention_s_per_position(model, device, kv)) + host_s
+    costs = step_costs(model, quant, device, kv=kv, head=head, slowdown=slowdown)
+    return costs.step_s(new_tokens, contexts)
+
+
+def budget(
+    model: ModelProfile,
+    quant: str,
+    device: DeviceProfile,
+    new_tokens: Sequence[int],
+    contexts: Sequence[int],
+    *,
+    kv: str = "f16",
+) -> Budget:
+    """Return the time of a step and its shares of the device's compute and memory bandwidth.
+
+    Overheads, arithmetic and attention hold the compute; reading weights and cache holds the memory. While
+    it waits for memory, work holds the share `occupancy` of the compute (all of it where a profile does not
+    say: two texts decoded at once then take twice as long, which is what was seen with one thread pool each).
+
+    Examples
+    --------
+    >>> from edgellm import cost
+    >>> pi, m = cost.load_device("raspberry-pi-5"), cost.load_model("qwen2.5-1.5b")
+    >>> decode, prefill = (budget(m, "q8_0", pi, [n], [100]) for n in (1, 512))
+    >>> decode.memory > 0.9, prefill.memory < 0.1
+    (True, True)
+    """
+    if len(new_tokens) != len(contexts) or not new_tokens:
+        raise ValueError(
+            f"a step needs as many contexts as sequences, got {len(new_tokens)} and {len(contexts)}"
+        )
+    for new, context in zip(new_tokens, contexts, strict=True):
+        _check_tokens(new, context, least=1)
+    return step_costs(model, quant, device, kv=kv).step_budget(new_tokens, contexts)
 
 
 def prefill_time_s(
@@ -136,8 +171,7 @@ def verify_time_s(
     _check_tokens(tokens, context)
     if tokens == 0:
         return 0.0
-    fixed_s, host_s = _fixed_s(model, quant, device, tokens, tokens, tokens == 1, None)
-    return fixed_s + tokens * (context + tokens / 2) * attention_s_per_position(model, device, kv) + host_s
+    return step_costs(model, quant, device, kv=kv).step_s((tokens,), (context,), heads=tokens)
 
 
 def decode_time_s(
@@ -158,9 +192,7 @@ def decode_time_s(
     _check_tokens(tokens, context)
     if tokens == 0:
         return 0.0
-    fixed_s, host_s = _fixed_s(model, quant, device, 1, 1, True, None)
-    attended = tokens * (context + tokens / 2)
-    return tokens * (fixed_s + host_s) + attended * attention_s_per_position(model, device, kv)
+    return step_costs(model, quant, device, kv=kv).decode_s(tokens, context)
 
 
 def load_time_s(model: ModelProfile, quant: str, device: DeviceProfile) -> float:
@@ -183,24 +215,89 @@ def memory_bytes(model: ModelProfile, quant: str, context: int, kv: str = "f16")
     if context < 0:
         raise ValueError(f"context must be 0 or more, got {context}")
     activations = _ACTIVATION_BYTES * (8 * model.width + 3 * model.ffn + model.vocab)
-    return math.ceil(model.weight_bytes(quant) + context * model.kv_bytes_per_token(kv) + activations)
+    return math.ceil(model.weight_bytes(quant) + model.kv_bytes(context, kv) + activations)
 
 
-def _fixed_s(
-    model: ModelProfile,
-    quant: str,
-    device: DeviceProfile,
-    tokens: int,
-    heads: int,
-    decode: bool,
-    head: str | None,
-) -> tuple[float, float]:
-    """Return what does not depend on the context, and the host's part; the head runs `heads` times."""
-    rate = device.bandwidth_decode_bytes_per_s if decode else device.bandwidth_prefill_bytes_per_s
-    read_s = model.active_bytes(quant, head, tokens) / rate.value
-    ops = 2.0 * (model.active_matrix_params * tokens + model.embedding_params * heads)
-    compute_s = ops / device.ops_per_s.value
-    return model.layers * device.layer_overhead_s.value + max(read_s, compute_s), device.host_overhead_s.value
+def thread_slowdown(device: DeviceProfile, threads: int) -> float:
+    """Return how many times longer a step takes with so many threads than with all cores.
+
+    Between the numbers of threads that a profile has measured, the time is a share that does not shrink and
+    a share that shrinks as 1/threads; a profile without any is taken to shrink as 1/threads, a guess that
+    is too slow where memory is the limit.
+
+    Examples
+    --------
+    >>> from edgellm import cost
+    >>> thread_slowdown(cost.load_device("n100-mini-pc"), 4)
+    1.0
+    """
+    cores = int(device.cores.value)
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, got {threads}")
+    known = {n: g.value for n, g in device.threads.items()}
+    if threads in known:
+        return known[threads]
+    if threads >= cores:
+        return 1.0
+    known.setdefault(cores, 1.0)
+    if len(known) == 1:
+        return cores / threads
+    counts = sorted(known)
+    above = next((i for i, n in enumerate(counts) if n > threads), len(counts) - 1)
+    low, high = counts[max(above - 1, 0)], counts[max(above, 1)]
+    share = (1 / threads - 1 / high) / (1 / low - 1 / high)
+    return max(known[high] + share * (known[low] - known[high]), 1e-3)
+
+
+def with_threads(device: DeviceProfile, threads: int) -> DeviceProfile:
+    """Return a device that uses only so many of its cores.
+
+    Rates and overheads change by `thread_slowdown`; the power above idle is taken to go with the cores in
+    use, which is a guess.
+
+    Examples
+    --------
+    >>> from edgellm import cost
+    >>> two = with_threads(cost.load_device("raspberry-pi-5"), 2)
+    >>> two.name, two.cores.value
+    ('raspberry-pi-5 (2 threads)', 2.0)
+
+    Raises
+    ------
+    ValueError
+        If there are not so many cores.
+    """
+    cores = int(device.cores.value)
+    if threads > cores:
+        raise ValueError(f"{device.name} has {cores} cores, not {threads}")
+    if threads == cores:
+        return device
+    slower = thread_slowdown(device, threads)
+    measured = threads in device.threads
+    note = f", times {slower:.3g} for {threads} of {cores} threads"
+
+    def scaled(constant: Constant, factor: float) -> Constant:
+        low, high = (None if b is None else b * factor for b in (constant.low, constant.high))
+        guess = constant.guess or not measured
+        return replace(constant, value=constant.value * factor, low=low, high=high, guess=guess,
+                       source=constant.source + note)  # fmt: skip
+
+    found = dict(device.constants())
+    changed = {key: scaled(found[key], 1.0 / slower) for key in _THREAD_RATES if key in found}
+    changed |= {key: scaled(found[key], slower) for key in _THREAD_TIMES if key in found}
+    busy = found["active_w"].value - found["idle_w"].value
+    watts = found["idle_w"].value + busy * threads / cores
+    changed["active_w"] = replace(
+        found["active_w"],
+        value=watts,
+        low=None,
+        high=None,
+        guess=True,
+        source=found["active_w"].source + note,
+    )
+    changed["cores"] = replace(found["cores"], value=float(threads))
+    used = device.with_constants(changed)
+    return replace(used, name=f"{device.name} ({threads} threads)", threads=MappingProxyType({}))
 
 
 def _check_tokens(tokens: int, context: int, least: int = 0) -> None:

@@ -20,10 +20,14 @@ RUNTIME_FIELDS: Mapping[str, Field] = {
     "layer_overhead_s": Field("s", strict=False),
     "host_overhead_s": Field("s", strict=False),
     "active_w": Field("w"),
+    "prefill_layer_overhead_s": Field("s", strict=False, optional=True),
+    "unpack_weights_per_s": Field("weights_per_s", least=1.0, optional=True),
+    "head_bandwidth": Field("ratio", least=0.001, maximum=1000.0, optional=True),
     "occupancy": Field("ratio", strict=False, maximum=1.0, optional=True),
     "sync_message_s": Field("s", strict=False, optional=True),
     "sync_bytes_per_s": Field("bytes_per_s", least=1.0, optional=True),
     "sync_skew": Field("ratio", strict=False, maximum=100.0, optional=True),
+    "sync_senders": Field("count", least=0.1, maximum=1e6, optional=True),
 }
 #: Tables of constants that a runtime may replace too: their rule, by the name of the table.
 RUNTIME_TABLES: Mapping[str, Field] = {

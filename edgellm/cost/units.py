@@ -38,6 +38,7 @@ DIMENSIONS: Mapping[str, Mapping[str, float]] = MappingProxyType(
         "j": _JOULES,
         "j_per_bit": {unit + "/bit": factor for unit, factor in {**_with(_SMALL, "J"), "pJ": 1e-12}.items()},
         "ops_per_s": {**_with(_DECIMAL, "op/s"), **_with({"M": 1e6, "G": 1e9, "T": 1e12}, "OPS")},
+        "weights_per_s": _with(_DECIMAL, "weights/s"),
         "per_s": {"/s": 1.0, "/min": 1 / 60.0, "/h": 1 / 3600.0, "/d": 1 / 86400.0},
         "usd": {"USD": 1.0},
         "usd_per_hour": {"USD/h": 1.0},
@@ -56,7 +57,8 @@ _EXAMPLE = {
     "s": "24 h", "bytes": "512 MiB", "bytes_per_s": "9.5 GB/s", "bit_per_s": "30 Mbit/s", "w": "7 W",
     "j": "15 kJ", "j_per_bit": "20 nJ/bit", "ops_per_s": "40 GOPS", "per_s": "24 /d", "usd": "80 USD",
     "usd_per_hour": "1.2 USD/h", "usd_per_kwh": "0.3 USD/kWh", "usd_per_gb": "0.09 USD/GB", "ratio": "1 %",
-    "count": "4", "k_per_w": "5 K/W", "j_per_k": "50 J/K", "per_k": "0.5 %/K", "c": "25 C",
+    "count": "4", "weights_per_s": "15 Gweights/s", "k_per_w": "5 K/W",
+    "j_per_k": "50 J/K", "per_k": "0.5 %/K", "c": "25 C",
 }  # fmt: skip
 _PATTERN = re.compile(r"([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?) ?([A-Za-z/%]*)")
 

@@ -210,3 +210,14 @@ def test_scenario_work_takes_the_time_of_the_roofline(data: dict[str, Any]) -> N
         took(node, Decode("gpt"))
     with pytest.raises(TypeError, match="int is not an item of work"):
         took(node, 3)  # type: ignore[arg-type]  # what is tested
+
+
+def test_node_with_threads_is_slower_and_asks_for_no_more_than_it_has(data: dict[str, Any]) -> None:
+    fast = next(n for n in load_scenario(data).fleet.nodes if n.key == "device")
+    data["fleet"]["home"]["device"]["threads"] = 2
+    slow = next(n for n in load_scenario(data).fleet.nodes if n.key == "device")
+    assert slow.device.cores.value == 2
+    assert slow.device.ops_per_s.value < fast.device.ops_per_s.value
+    data["fleet"]["home"]["device"]["threads"] = 99
+    with pytest.raises(ScenarioError, match=r"device\.threads: .* cores, not 99"):
+        load_scenario(data)

@@ -138,7 +138,7 @@ def test_link_with_all_optional_tables_loads() -> None:
         ("power/states/idle/wake", 3, "power.states.idle.wake: unknown key"),
         ("power/compute", 3, "power.compute: unknown key; did you mean 'compute_w'"),
         ("thermal/factor", {"value": 1.5, "source": "hand"}, "thermal.factor.value: must be at most 1"),
-        ("thermal/resume_c", {"value": 90, "source": "hand"}, "resume_c: must be at most throttle_c"),
+        ("thermal/resume_c", {"value": 90, "source": "hand"}, "resume_c: must be below throttle_c"),
         ("battery/peukert", {"value": 0.5, "source": "hand"}, "must be 1 or more"),
         ("threads/none", {"value": 1, "source": "hand"}, "threads.none: must be a number of threads"),
         ("threads/0", {"value": 1, "source": "hand"}, "threads.0: must be a number of threads"),
