@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from edgellm.sim.engine.errors import EngineMissing, SimulationError, StrategyError
     from edgellm.sim.evaluation import evaluate
     from edgellm.sim.extras import MissingExtra
+    from edgellm.sim.pareto import Search, search
     from edgellm.sim.quality import Quality, QualityError
     from edgellm.sim.scenario import Scenario, ScenarioError, load_scenario
     from edgellm.sim.strategy import (
@@ -66,6 +67,7 @@ _ROOMS = {
     "engine.errors": ("EngineMissing", "SimulationError", "StrategyError"),
     "evaluation": ("evaluate",),
     "extras": ("MissingExtra",),
+    "pareto": ("Search", "search"),
     "quality": ("Quality", "QualityError"),
     "scenario": ("Scenario", "ScenarioError", "load_scenario"),
     "strategy": (
@@ -104,6 +106,7 @@ __all__ = [
     "Rejected",
     "Scenario",
     "ScenarioError",
+    "Search",
     "SimulationError",
     "Step",
     "Strategy",
@@ -119,6 +122,7 @@ __all__ = [
     "gather",
     "load_scenario",
     "race",
+    "search",
     "sleep",
     "spawn",
     "until",

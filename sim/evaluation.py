@@ -120,7 +120,7 @@ def evaluate(
     temporary = TemporaryFolder() if store is None else None
     kept = Store(temporary.path if temporary is not None else Path(store or ""))
     describe_store(kept, plan, meta, qualities, Sweep())
-    bar = _bar("simulating", len(plan), "run", progress)
+    bar = progress_bar("simulating", len(plan), "run", progress)
     try:
         made = sweep(engine, plan, kept, workers, executor, bar)
     finally:
@@ -281,7 +281,7 @@ def measure_scenario(
     folder = Path(scenario.source_path).parent if scenario.source_path else None
     name = settings.text or DEFAULT_TEXT
     text = q.Text(name, q.read_text(name, folder), settings.tokens, settings.context, settings.kv)
-    bar = _bar("measuring quality", text.tokens * (len(scenario.models) + 1), "token", progress)
+    bar = progress_bar("measuring quality", text.tokens * (len(scenario.models) + 1), "token", progress)
     try:
         for weights, names in by_weights.items():
             try:
@@ -400,7 +400,8 @@ class _Silent:
         """Do nothing."""
 
 
-def _bar(title: str, total: int, unit: str, shown: bool) -> Any:
+def progress_bar(title: str, total: int, unit: str, shown: bool) -> Any:
+    """Return a bar on standard error, or one that shows nothing (tqdm is missing, or it is not wanted)."""
     if not shown:
         return _Silent()
     try:

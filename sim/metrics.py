@@ -280,14 +280,28 @@ def dominated(x: ArrayLike, y: ArrayLike, x_smaller_is_better: bool, y_smaller_i
     >>> dominated([1, 2, 3], [3, 1, 3], True, True)
     [False, False, True]
     """
-    xs = np.asarray(x, dtype=np.float64) * (1 if x_smaller_is_better else -1)
-    ys = np.asarray(y, dtype=np.float64) * (1 if y_smaller_is_better else -1)
+    signs = np.array([1.0 if smaller else -1.0 for smaller in (x_smaller_is_better, y_smaller_is_better)])
+    return beaten(np.column_stack([x, y]).astype(np.float64) * signs)
+
+
+def beaten(values: NDArray[np.float64]) -> list[bool]:
+    """Return, for each row, whether another row is nowhere larger and somewhere smaller.
+
+    A row with NaN counts as beaten; infinity is an ordinary value.
+
+    Parameters
+    ----------
+    values : (n, d) ndarray
+        Smaller is better in every column.
+
+    Examples
+    --------
+    >>> beaten(np.array([[1.0, 3.0, 2.0], [1.0, 3.0, 1.0], [0.0, 9.0, 9.0]]))
+    [True, False, False]
+    """
     out = []
-    for a, b in zip(xs, ys, strict=True):
-        if np.isnan(a) or np.isnan(b):
-            out.append(True)
-            continue
-        no_worse = (xs <= a) & (ys <= b)
-        better = (xs < a) | (ys < b)
-        out.append(bool(np.any(no_worse & better)))
+    for row in values:
+        no_worse = np.all(values <= row, axis=1)
+        better = np.any(values < row, axis=1)
+        out.append(bool(np.isnan(row).any() or np.any(no_worse & better)))
     return out

@@ -65,6 +65,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="simulate on the workers of this dask.distributed scheduler, for example tcp://host:8786",
     )
     parser.add_argument(
+        "--search",
+        metavar="FILE.toml",
+        help="instead of comparing strategies, search the choices of this file for the Pareto front "
+        "(docs/study.md); --out takes .csv or .parquet, --report an .svg or .png",
+    )
+    parser.add_argument(
         "--report", metavar="FILE.html", help="write the report here: one file, readable offline"
     )
     parser.add_argument(
@@ -81,6 +87,11 @@ def run(args: argparse.Namespace) -> int:
     if args.workers < 1:
         raise UsageError(f"--workers must be at least 1, got {args.workers}")
     seeds = _seeds(args.seeds)
+    if args.search:
+        from edgellm.cli.search import run as run_search
+
+        with _executor(args.dask) as executor:
+            return run_search(args, seeds, executor)
     if args.out:  # what is missing is said before the work, not after it
         require("pyarrow.parquet")
     if args.report:
