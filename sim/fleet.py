@@ -11,7 +11,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from edgellm.cost import DeviceProfile, LinkProfile
 from edgellm.cost.units import near_matches
@@ -215,6 +215,39 @@ class Fleet:
             at = link.upper
         up = [Hop(self._uplink[name], up=True) for name in above[: rank[at]]]
         return (*up, *reversed(down))
+
+    def kinds(self) -> list[dict[str, Any]]:
+        """Return the fleet by kinds of node, as a scenario describes it before it is repeated.
+
+        Returns
+        -------
+        list of dict
+            Keys: `site`, `key`, `role`; `sites` and `nodes` (how many there are in all); `devices` (title ->
+            how many); `models`; `to` ("site/key" of the node above, or ""), `link` and `link_title` (profile
+            of the uplink, or ""), `shared` (whether links of a site share one medium). JSON types only.
+        """
+        rows: dict[tuple[str, str], dict[str, Any]] = {}
+        sites: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+        for node in self.nodes:
+            name = (node.site, node.key)
+            row = rows.get(name)
+            if row is None:
+                link = self._uplink.get(node.name)
+                above = None if link is None else self._by_name[link.upper]
+                row = rows[name] = {
+                    "site": node.site, "key": node.key, "role": node.role, "sites": 0, "nodes": 0,
+                    "devices": {}, "models": list(node.models),
+                    "to": "" if above is None else f"{above.site}/{above.key}",
+                    "link": "" if link is None else link.profile.name,
+                    "link_title": "" if link is None else link.profile.title,
+                    "shared": link is not None and link.group != "",
+                }  # fmt: skip
+            sites[name].add(node.instance)
+            row["nodes"] += 1
+            row["devices"][node.device.title] = row["devices"].get(node.device.title, 0) + 1
+        for name, row in rows.items():
+            row["sites"] = len(sites[name])
+        return list(rows.values())
 
 
 def _fits(node: Node, target: str) -> bool:

@@ -26,7 +26,7 @@ from edgellm.sim.report.style import (
     scale_axis,
     tick,
 )
-from edgellm.sim.report.text import short_names
+from edgellm.sim.report.text import percent, short_names
 
 if TYPE_CHECKING:
     from edgellm.sim.study import Study
@@ -157,38 +157,36 @@ def latency(study: "Study", column: str = "e2e_s") -> StudyFigure:
     samples = {key: _pooled(study, runs, column) for key, runs in study.groups()}
     finite = np.concatenate([v[np.isfinite(v)] for v in samples.values()])
     limit = study.slo.e2e_s if column == "e2e_s" else study.slo.ttft_s
+    place = None
+    if len(finite):
+        ends = [float(np.quantile(finite, 0.002)), float(finite.max())]
+        lost = any(np.isinf(v).any() for v in samples.values())
+        place = scale_axis(grid[0][0], "x", [*ends, math.inf] if lost else ends)
+        if grid[0][0].get_xscale() == "log":
+            span = ends[1] / ends[0]
+            steps = (1.0, 2.0, 5.0) if span < 30 else (1.0, 3.0) if span < 300 else (1.0,)
+            grid[0][0].xaxis.set_major_locator(LogLocator(base=10, subs=steps, numticks=8))
     for i, axes in enumerate(grid.flat):
         if i >= len(look.strategies):
             axes.set_visible(False)
             continue
         strategy = look.strategies[i]
-        for (name, model), values in samples.items():
-            if name == strategy:
-                _draw_cdf(axes, values, look.color(strategy), look.dash(model))
+        shown = {model: values for (name, model), values in samples.items() if name == strategy}
+        if place is not None:
+            _never_band(axes, place, [float(np.isinf(v).mean()) for v in shown.values()])
+        for model, values in shown.items():
+            _draw_cdf(axes, values, look.color(strategy), look.dash(model), place)
         if limit is not None:
             axes.axvline(limit, color=MUTED, lw=0.9, ls=(0, (1, 2)))
             axes.annotate(
-                f"SLO {limit:g} s",
-                (limit, 0.03),
-                xytext=(-4, 0),
-                textcoords="offset points",
-                fontsize=7.5,
-                color=MUTED,
-                rotation=90,
-                va="bottom",
-                ha="right",
-            )
+                f"SLO {limit:g} s", (limit, 0.03), xytext=(-4, 0), textcoords="offset points", fontsize=7.5,
+                color=MUTED, rotation=90, va="bottom", ha="right",
+            )  # fmt: skip
         title = "\n".join(textwrap.wrap(strategy.replace("(", " ("), 21)).replace(" (", "(")
         axes.set_title(title, color=look.color(strategy), fontsize=9 if len(strategy) > 14 else 10.5)
         axes.set_ylim(0, 1.02)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.0f} %"))
         axes.grid(True)
-    if len(finite):
-        low, high = float(np.quantile(finite, 0.002)), float(finite.max())
-        scale_axis(grid[0][0], "x", [low, high])
-        if grid[0][0].get_xscale() == "log":
-            steps = (1.0, 2.0, 5.0) if high < 30 * low else (1.0, 3.0) if high < 300 * low else (1.0,)
-            grid[0][0].xaxis.set_major_locator(LogLocator(base=10, subs=steps, numticks=8))
     figure.supxlabel("seconds since the request arrived", fontsize=9.5)
     figure.supylabel("answered within" if column == "e2e_s" else "first token within", fontsize=9.5)
     if len(look.models) > 1:
@@ -206,13 +204,32 @@ def _pooled(study: "Study", runs: list[Any], column: str) -> np.ndarray:
     )
 
 
-def _draw_cdf(axes: Axes, values: np.ndarray, color: str, dash: Any) -> None:
+def _never_band(axes: Axes, place: float, shares: list[float]) -> None:
+    axes.axvspan(_middle(axes, "x", place), axes.get_xlim()[1], color="#fbeceb", zorder=0)
+    low, high = min(shares), max(shares)
+    text = percent(high) if percent(low) == percent(high) else f"{percent(low)} to {percent(high)}"
+    axes.annotate(
+        f"never: {text}", (1.0, 0.03), xycoords="axes fraction", xytext=(-3, 0), textcoords="offset points",
+        rotation=90, va="bottom", ha="right", fontsize=7.5, color="#b3261e",
+    )  # fmt: skip
+
+
+def _draw_cdf(axes: Axes, values: np.ndarray, color: str, dash: Any, place: float | None) -> None:
     served = values[np.isfinite(values)]
-    if not len(served):
+    if len(served):
+        # 250 points of the curve are enough to draw it; the last is the share that was served at all.
+        index = np.unique(np.linspace(0, len(served) - 1, 250).astype(int))
+        at, share = served[index], (index + 1) / len(values)
+        axes.plot(at, share, color=color, ls=dash, lw=1.7, drawstyle="steps-post")
+        if place is not None and len(served) < len(values):
+            axes.plot([at[-1], place], [share[-1]] * 2, color=color, lw=0.8, ls=(0, (1, 2)))
+    if not len(values):
         return
-    # 250 points of the curve are enough to draw it; the last is the share that was served at all.
-    index = np.unique(np.linspace(0, len(served) - 1, 250).astype(int))
-    axes.plot(served[index], (index + 1) / len(values), color=color, ls=dash, lw=1.7, drawstyle="steps-post")
+    for q in (50, 95, 99):
+        mark = metrics.percentile(values, q)
+        if math.isfinite(mark) or place is not None:
+            at_s = mark if math.isfinite(mark) else float(place or 0.0)
+            axes.plot(at_s, q / 100, "o", color=color, ms=3.2, mec="white", mew=0.5, zorder=3)
 
 
 def outcomes(study: "Study") -> StudyFigure:
@@ -244,7 +261,7 @@ def outcomes(study: "Study") -> StudyFigure:
     other = [whole[i] - sum(stack[i] for stack in stacks.values()) for i in range(len(parts))]
     if max(other) > 1e-9:
         stacks["other reasons"], colors["other reasons"] = other, "#b8c2cc"
-    figure, axes = _bars(look, list(parts), stacks, colors)
+    figure, axes = _bars([look.row(*key) for key in parts], _places(list(parts)), stacks, colors)
     axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.0f} %"))
     axes.set_xlabel("share of requests")
@@ -252,18 +269,17 @@ def outcomes(study: "Study") -> StudyFigure:
 
 
 def _bars(
-    look: Look, keys: list[tuple[str, str]], stacks: dict[str, list[float]], colors: dict[str, str]
+    labels: list[str], places: np.ndarray, stacks: dict[str, list[float]], colors: dict[str, str]
 ) -> tuple[StudyFigure, Axes]:
-    figure = new_figure(8.4, 0.27 * len(keys) + 1.35)
+    figure = new_figure(8.4, 0.27 * len(labels) + 1.35)
     axes = figure.add_subplot()
-    left = np.zeros(len(keys))
-    places = _places(keys)
+    left = np.zeros(len(labels))
     for name, values in stacks.items():
         axes.barh(
             places, values, left=left, color=colors[name], height=0.74, edgecolor="white", linewidth=0.5
         )
         left += np.asarray(values)
-    axes.set_yticks(places, [look.row(*key) for key in keys])
+    axes.set_yticks(places, labels)
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     axes.invert_yaxis()
     axes.spines["left"].set_visible(False)
@@ -293,11 +309,71 @@ def energy(study: "Study") -> StudyFigure:
     rest = [max(t - o, 0.0) for t, o in zip(total, own, strict=True)]
     stacks = {"on the asking device": own, "on other nodes and links": rest}
     colors = {"on the asking device": "#0072B2", "on other nodes and links": "#E69F00"}
-    figure, axes = _bars(look, _keys(rows), stacks, colors)
+    figure, axes = _bars(_labels(look, rows), _places(_keys(rows)), stacks, colors)
     _mark_absent(axes, _keys(rows), [math.isnan(row["energy_per_request_j"]) for row in rows])
     axes.xaxis.set_major_formatter(FuncFormatter(tick))
     axes.set_xlabel("active energy per served request (J); idle power is in the table")
     return figure
+
+
+#: Columns of nodes that are sums of others.
+_SUMS = ("energy_j", "active_energy_j", "marginal_energy_j", "radio_energy_j")
+_STATES = {
+    "idle": "#b8c2cc", "sleep": "#56B4E9", "compute": "#0072B2", "memory": "#E69F00", "active": "#0072B2",
+    "radio_tx": "#009E73", "radio_rx": "#CC79A7", "radio_idle": "#7A5C00", "off": "#444444",
+}  # fmt: skip
+
+
+def states_of(record: dict[str, Any]) -> dict[str, float]:
+    """Return the energies of a row of `Study.nodes()` by state; they add up to its energy.
+
+    Examples
+    --------
+    >>> states_of({"energy_j": 5.0, "idle_energy_j": 2.0, "active_energy_j": 3.0})
+    {'idle': 2.0, 'active': 3.0}
+    >>> states_of({"energy_j": 5.0, "idle_energy_j": 2.0, "active_energy_j": 3.0, "compute_energy_j": 3.0})
+    {'idle': 2.0, 'compute': 3.0}
+    """
+    states = {
+        name.removesuffix("_energy_j"): float(value)
+        for name, value in record.items()
+        if name.endswith("_energy_j") and name not in _SUMS
+    }
+    rest = float(record["energy_j"]) - math.fsum(states.values())
+    if abs(rest) > 1e-6 * abs(float(record["energy_j"])):
+        states["active"] = rest
+    return states
+
+
+def energy_states(study: "Study") -> StudyFigure:
+    """Draw the mean energy of a node by role and by what it did, of the first model and seed."""
+    look = Look(study)
+    first = {name: study.runs[0].seed for name in look.strategies}
+    rows: dict[tuple[str, str], dict[str, float]] = {}
+    counts: dict[tuple[str, str], int] = {}
+    for run in study.runs:
+        if run.base_model != look.models[0] or run.seed != first[run.strategy]:
+            continue
+        for record in run.nodes:
+            key = (run.strategy, record["role"])
+            total = rows.setdefault(key, {})
+            counts[key] = counts.get(key, 0) + record["count"]
+            for state, energy_j in states_of(record).items():
+                total[state] = total.get(state, 0.0) + energy_j
+    names = sorted({n for row in rows.values() for n, v in row.items() if v > 0}, key=lambda n: _order(n, _STATES))
+    spare = iter(PALETTE * 4)
+    colors = {name: _STATES[name] if name in _STATES else next(spare) for name in names}
+    stacks = {n: [row.get(n, 0.0) / max(counts[key], 1) for key, row in rows.items()] for n in names}
+    labels = [f"{strategy} · {role} ({counts[strategy, role]:,})" for strategy, role in rows]
+    figure, axes = _bars(labels, _places(list(rows)), stacks or {"idle": [0.0] * len(rows)}, colors or _STATES)
+    axes.xaxis.set_major_formatter(FuncFormatter(tick))
+    axes.set_xlabel("mean energy of a node over the period (J)")
+    return figure
+
+
+def _order(name: str, known: dict[str, str]) -> tuple[int, str]:
+    names = list(known)
+    return (names.index(name) if name in known else len(names), name)
 
 
 def privacy(study: "Study") -> StudyFigure:
@@ -308,7 +384,9 @@ def privacy(study: "Study") -> StudyFigure:
     ]
     classes = [f"left_home_{name}_bytes_per_request" for name in names]
     stacks = {n: [_or_zero(row[c]) for row in rows] for n, c in zip(names, classes, strict=True)}
-    figure, axes = _bars(look, _keys(rows), stacks, dict(zip(names, PALETTE, strict=False)))
+    figure, axes = _bars(
+        _labels(look, rows), _places(_keys(rows)), stacks, dict(zip(names, PALETTE, strict=False))
+    )
     nothing = [row["left_home_bytes_per_request"] == 0 for row in rows]
     _mark_absent(axes, _keys(rows), nothing, "nothing left the home")
     axes.xaxis.set_major_formatter(FuncFormatter(tick))
@@ -319,6 +397,10 @@ def privacy(study: "Study") -> StudyFigure:
 
 def _keys(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
     return [(row["strategy"], row["base_model"]) for row in rows]
+
+
+def _labels(look: Look, rows: list[dict[str, Any]]) -> list[str]:
+    return [look.row(*key) for key in _keys(rows)]
 
 
 def _or_zero(value: float) -> float:
@@ -383,6 +465,7 @@ KINDS: dict[str, Callable[..., StudyFigure]] = {
     "latency": latency,
     "outcomes": outcomes,
     "energy": energy,
+    "energy_states": energy_states,
     "privacy": privacy,
     "quality": quality,
 }
