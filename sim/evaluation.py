@@ -19,6 +19,8 @@ from edgellm.sim.study import Study, StudyError
 from edgellm.sim.sweep import Planned, Sweep, TemporaryFolder, describe_store, sweep
 
 DEFAULT_TEXT = "smart_home"
+#: Requests of the first seed that are traced, about.
+TRACED = 200
 _QUANT = re.compile(
     r"(?:^|[^A-Za-z0-9])(BF16|F16|F32|I?Q[2-8]_(?:[0-9]|K|NL)|TQ[12]_0)(?:_[SML])?(?=[^A-Za-z0-9]|$)", re.I
 )
@@ -111,7 +113,11 @@ def evaluate(
     qualities = measure_scenario(scenario, quality, cache_dir, progress)
     confidence = {name: item.confidence for name, item in qualities.items()}
     plan = [
-        Planned(info["label"], base, engine.RunTask(sc, strategy, seed, confidence))
+        Planned(
+            info["label"],
+            base,
+            engine.RunTask(sc, strategy, seed, confidence, TRACED * (seed == seed_list[0])),
+        )
         for strategy, info in chosen
         for base, sc in variants
         for seed in seed_list
@@ -354,6 +360,7 @@ def describe(
             "context": scenario.quality.context, "kv": scenario.quality.kv,
         },
         "fleet": fleet_summary(scenario.fleet),
+        "topology": scenario.fleet.kinds(),
         "constants": constants_of(scenario.fleet),
         "numerics": str(cast(Any, edgellm).__numerics__),
         "edgellm": edgellm.__version__,

@@ -142,6 +142,10 @@ def good(requests: Mapping[str, Any], slo: SloLimits) -> NDArray[np.bool_]:
     return result
 
 
+#: Reasons of what could never have worked, however long one waits; a detail with the arithmetic follows.
+INFEASIBLE = ("link infeasible", "model does not fit", "context exceeded")
+
+
 def reasons(requests: Mapping[str, Any]) -> dict[str, int]:
     """Count the requests that were not served, by reason, most frequent first (ties by name).
 

@@ -351,6 +351,35 @@ class Study:
         write_atomically(target, render(self).encode())
         return target
 
+    def trace(self, path: str | Path) -> Path:
+        """Write where traced requests spent their time, as JSON that Perfetto (ui.perfetto.dev) shows.
+
+        Some 200 requests of the first seed are traced, spread over the run. A process is a node or a link,
+        a thread a request.
+
+        Parameters
+        ----------
+        path : path
+            Written whole or not at all; an older file is replaced.
+
+        Returns
+        -------
+        Path
+            The file, absolute.
+
+        Raises
+        ------
+        StudyError
+            If no run of this study was traced.
+        """
+        if not any(run.trace for run in self.runs):
+            raise StudyError("trace: no run of this study was traced")
+        from edgellm.sim.report.trace_file import write
+
+        target = Path(path).absolute()
+        write_atomically(target, write(self).encode())
+        return target
+
     def save(self, path: str | Path) -> Path:
         """Write everything to one Parquet file: one row per request, the rest as metadata.
 

@@ -42,6 +42,8 @@ class Arrivals:
         if i + 1 < len(specs):
             sim.at(specs[i + 1].arrival_s, self._arrive)
         sim.rows.open[request.id] = request
+        if sim.tracer is not None:
+            request.spans = sim.tracer.of(request.id)
         state = sim.nodes[request.node]
         if not state.up:
             request.fail(state.down())

@@ -12,6 +12,7 @@ from edgellm.sim.work import Compute, Decode, Load, Prefill, Step, Train, Verify
 
 from .memory import NO_FIT
 from .node import NodeState
+from .trace import trace_run
 
 if TYPE_CHECKING:
     from .request import Request
@@ -73,7 +74,11 @@ def _misfit(node: NodeState, work: Work, model: str, positions: int) -> tuple[st
         return "context exceeded", f"{model} holds {longest} positions, not {positions}"
     if node.memory.fits(model, positions):
         return None
-    return NO_FIT, f"{model} with {positions} positions does not fit on "
+    need, have = sim.memory_bytes(node, model, positions), node.memory.ram_bytes
+    return NO_FIT, (
+        f"{model} with {positions} positions takes {need / 1e6:,.4g} MB, {node.node.device.name} has "
+        f"{have / 1e6:,.4g} MB"
+    )
 
 
 class Run(Waitable):
@@ -132,6 +137,7 @@ class _Running:
         "ticket",
         "total_s",
         "units",
+        "waited_s",
         "weight",
     )
 
@@ -147,6 +153,7 @@ class _Running:
         self.done_s = 0.0  # of work, in the activities before the one that runs
         self.left_s = 0.0  # of work, in the activity that runs, when it began
         self.begun_s = 0.0
+        self.waited_s = 0.0  # for memory
         self.ticket = 0
         self.cancel_wait: Cancel | None = None
         self.stop_cancel: Cancel | None = None
@@ -160,18 +167,22 @@ class _Running:
             error = node.down()
         elif plan.misfit is not None:
             reason, detail = plan.misfit
-            error = Rejected(reason, detail=detail + node.name if reason == NO_FIT else detail)
+            error = Rejected(reason, detail=detail)
         if error is not None:
             return partial(self.sim.drop, self.sim.soon(partial(self.done, None, error)))
         if plan.model:
             self.cancel_wait = node.memory.enter(self.task, plan.model, plan.positions, self._granted)
+            if self.cancel_wait is not None:
+                self.begun_s = self.sim.engine.now
         else:
             self._granted(False)
         return self.cancel
 
     def _granted(self, cold: bool) -> None:
-        self.cancel_wait = None
-        self.begun_s = self.sim.engine.now
+        now = self.sim.engine.now
+        if self.cancel_wait is not None:
+            self.cancel_wait, self.waited_s = None, now - self.begun_s
+        self.begun_s = now
         if cold:
             self.cold_s = self.sim.time_s(self.node, Load(self.plan.model))
         self.total_s = self.cold_s + self.plan.work_s
@@ -276,8 +287,12 @@ class _Running:
             for i, request in enumerate(self.run.charge):
                 tokens = self._decoded(i, len(self.run.charge), units)
                 request.charge_work(node, work_s, energy_j, 1.0 / len(self.run.charge), tokens)
+                if request.spans is not None:
+                    trace_run(request, self, units)
         elif self.task.request is not None:
             self.task.request.charge_work(node, work_s, energy_j, 1.0, self._decoded(0, 1, units))
+            if self.task.request.spans is not None:
+                trace_run(self.task.request, self, units)
         return self._report(units, energy_j, self.sim.engine.now - self.begun_s)
 
     def _decoded(self, i: int, payers: int, units: int) -> int:

@@ -13,6 +13,7 @@ from edgellm.sim.strategy.protocol import Cancel, Interrupted, Kernel, LinkDown,
 
 from .node import NodeState
 from .request import DATA_CLASSES, Request
+from .trace import INBOX, Span
 
 if TYPE_CHECKING:
     from .simulation import Simulation
@@ -94,6 +95,7 @@ class Transfer:
     __slots__ = (
         "_airtime_s",
         "_at",
+        "_begun_s",
         "_cancel",
         "_ended",
         "_hops",
@@ -142,11 +144,13 @@ class Transfer:
                 continue
             why = link.link.profile.infeasible(self.nbytes, up)
             if why is not None:
-                return LinkDown(LINK_INFEASIBLE, detail=f"{link.link.name}: {why}")
+                return LinkDown(LINK_INFEASIBLE, detail=why)
         return None
 
     def _hop(self) -> None:
         link, _ = self._hops[self._at]
+        if self.request is not None and self.request.spans is not None:
+            self._begun_s = self.sim.engine.now
         wait_s, then = link.extra_latency_s, self._transmit
         if self.nbytes == 0:
             self._sent, wait_s, then = 0.0, link.latency_s, self._arrived
@@ -204,6 +208,11 @@ class Transfer:
             and link.leaves == self.sim.place_of(request.node)
         ):
             request.charge_privacy(self.data_class, self.nbytes * share)
+        if request.spans is not None:
+            way = f"{sent:.0f} bytes {'up' if up else 'down'}"
+            request.spans.append(
+                Span(request.id, "transfer", link.link.name, self._begun_s, self.sim.engine.now, way)
+            )
 
     def cancel(self) -> float:
         """Stop it where it is; returns the bytes that have arrived, which is none."""
@@ -313,7 +322,7 @@ class RemoteCall(Waitable):
 class _Calling:
     """One call: the way there, the service, the way back. In an inbox it is a `Call`."""
 
-    __slots__ = ("_cancel", "_done", "_dst", "_name", "_request", "_src", "_value", "msg", "sim")
+    __slots__ = ("_cancel", "_done", "_dst", "_name", "_request", "_src", "_there_s", "_value", "msg", "sim")
 
     def __init__(self, src: NodeState, dst: NodeState, name: str, msg: Any, done: Settle) -> None:
         self.sim = src.sim
@@ -322,6 +331,7 @@ class _Calling:
         self._request = request_of(self.sim, msg)
         self._cancel: Callable[[], Any] = _nothing
         self._value: Any = None  # of the reply on its way
+        self._there_s = -1.0  # when a traced call arrived
 
     @property
     def source(self) -> str:
@@ -337,6 +347,8 @@ class _Calling:
     def _there(self, error: Interrupted | None) -> None:
         self._cancel = _nothing
         service = self._dst.services.get(self._name)
+        if self._request is not None and self._request.spans is not None and error is None:
+            self._there_s = self.sim.engine.now
         if error is not None:
             self._fail(error)
         elif service is not None:
@@ -384,7 +396,17 @@ class _Calling:
         late_s = self.sim.latency_s(self._src, self._dst.name)
         self.sim.at(self.sim.now + late_s, task.cancel)
 
+    def _traced(self) -> None:
+        """Make a span of a traced call that is answered."""
+        if self._there_s >= 0.0 and self._request is not None and self._request.spans is not None:
+            what = self._name if self._name in self._dst.services else INBOX
+            self._request.spans.append(
+                Span(self._request.id, "service", self._dst.name, self._there_s, self.sim.engine.now, what)
+            )
+            self._there_s = -1.0
+
     def _fail(self, error: Interrupted) -> None:
+        self._traced()
         if self._done is None:
             return
         late_s = self.sim.latency_s(self._dst, self._src.name)
@@ -398,6 +420,7 @@ class _Calling:
 
     def reply(self, value: Any = None, nbytes: float | None = None) -> None:
         """Send the reply on its way; nothing happens if nobody waits for it any more."""
+        self._traced()
         if self._done is None:
             return
         size = check_bytes(size_of(value) if nbytes is None else nbytes)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from edgellm.sim.metrics import INFEASIBLE
 from edgellm.sim.strategy.base import Answer, Done
 from edgellm.sim.strategy.protocol import Interrupted, Rejected
 from edgellm.sim.workload import RequestSpec
@@ -14,6 +15,7 @@ from edgellm.sim.workload import RequestSpec
 if TYPE_CHECKING:
     from .node import NodeState
     from .simulation import Simulation
+    from .trace import Span
 
 #: Classes of user data in the privacy ledger; "none" is no user data.
 LEDGER_CLASSES = ("text", "metadata", "activations", "adapter", "gradient")
@@ -48,6 +50,14 @@ def quantile(sorted_values: Sequence[float], u: float) -> float:
     return sorted_values[low] + (sorted_values[high] - sorted_values[low]) * (at - low)
 
 
+def _explained(error: Interrupted) -> str:
+    """The reason of a failure; with the arithmetic where no waiting would have helped."""
+    text = str(error)
+    if error.reason not in INFEASIBLE or text.startswith(error.reason):
+        return text if error.reason in INFEASIBLE else error.reason
+    return f"{error.reason}: {text}"
+
+
 class Request:
     """What a strategy sees of a request (`edgellm.sim.strategy.Request`), and its ledger."""
 
@@ -79,6 +89,7 @@ class Request:
         "reason",
         "row_number",
         "served_by",
+        "spans",
         "status",
         "text",
         "tokens_decoded",
@@ -102,6 +113,7 @@ class Request:
         self.marks: dict[tuple[str, str], float] = {}  # (variant, node) -> first token seen by the user
         self._hardness: float | None = None
         self.users = 0  # tasks that work for it
+        self.spans: list[Span] | None = None  # what it went through, where it is traced
         self.row_number = -1  # in the table of settled requests, where it has a row
 
     def __repr__(self) -> str:
@@ -197,7 +209,7 @@ class Request:
     def fail(self, error: Interrupted) -> None:
         """Settle it with what ended its handler."""
         if not self.settled:
-            self._settle("failed", error.reason)
+            self._settle("failed", _explained(error))
 
     def close(self) -> None:
         """The simulation is over."""

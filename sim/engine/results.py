@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .rows import Column
+from .trace import Span
 
 if TYPE_CHECKING:
     from .simulation import Simulation
@@ -30,6 +31,8 @@ class RunResult:
         Activities and timers of the simulation.
     output : str
         What the strategy printed.
+    trace : list of Span
+        Of traced requests; by request and date.
     """
 
     strategy: str
@@ -40,6 +43,7 @@ class RunResult:
     simulated_s: float
     events: int
     output: str = ""
+    trace: list[Span] = field(default_factory=list)
 
 
 def collect(sim: Simulation) -> RunResult:
@@ -75,4 +79,5 @@ def collect(sim: Simulation) -> RunResult:
         },
         simulated_s=sim.end_s,
         events=sim.engine.events,
+        trace=[] if sim.tracer is None else sim.tracer.result(),
     )

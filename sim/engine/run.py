@@ -62,20 +62,26 @@ class RunTask:
     confidence : mapping of str to tuple of float
         For each variant a sorted sample of its confidence; a variant without one is drawn uniformly.
 
+    trace : int
+        About how many requests are traced, spread over the run; results do not depend on it.
+
     Raises
     ------
     ValueError
-        If `seed` is negative.
+        If `seed` or `trace` is negative.
     """
 
     scenario: Scenario
     strategy: Strategy
     seed: int
     confidence: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    trace: int = 0
 
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise ValueError(f"seed must be 0 or more, got {self.seed}")
+        if self.trace < 0:
+            raise ValueError(f"trace must be 0 or more, got {self.trace}")
 
 
 def available() -> bool:

@@ -26,6 +26,7 @@ from .node import NodeState
 from .request import Request
 from .rows import Rows
 from .task import Task
+from .trace import Tracer
 
 #: What is remembered about so many different works or pairs of nodes, before it is forgotten and begun anew.
 REMEMBERED = 1 << 16
@@ -53,7 +54,12 @@ class Simulation:
     """The kernel that strategies run on (`edgellm.sim.strategy.protocol.Kernel`)."""
 
     def __init__(
-        self, scenario: Scenario, strategy: Strategy, seed: int, confidence: Mapping[str, tuple[float, ...]]
+        self,
+        scenario: Scenario,
+        strategy: Strategy,
+        seed: int,
+        confidence: Mapping[str, tuple[float, ...]],
+        trace: int = 0,
     ) -> None:
         self.scenario, self.strategy, self.seed, self.confidence = scenario, strategy, seed, confidence
         self.fleet = scenario.fleet
@@ -73,6 +79,7 @@ class Simulation:
         self._memory: dict[tuple[str, int], int] = {}
         self._day_over = False
         self.arrivals = Arrivals(self)
+        self.tracer = Tracer(trace, self.arrivals.open) if trace else None
 
     def _make_links(self) -> dict[str, LinkState]:
         """One medium for each group of links, and for each link without a group."""

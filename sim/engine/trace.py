@@ -5,7 +5,16 @@ A request that is not traced has `spans = None`, and costs one comparison where 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from edgellm.sim.work import Load, Step
+
+if TYPE_CHECKING:
+    from .compute import _Running
+    from .request import Request
+
+#: Detail of a service that takes its calls from an inbox.
+INBOX = "from an inbox"
 
 
 class Span(NamedTuple):
@@ -40,25 +49,27 @@ class Tracer:
     Parameters
     ----------
     wanted : int
-        How many requests to trace, about; 0 for none.
+        How many requests to trace, about; at least 1.
     expected : int
         How many requests will arrive.
     """
 
-    __slots__ = ("_every", "spans")
+    __slots__ = ("_every", "_spans")
 
     def __init__(self, wanted: int, expected: int) -> None:
-        self._every = max(1, -(-expected // wanted)) if wanted > 0 else 0
-        self.spans: list[Span] = []
+        self._every = max(1, expected // wanted)
+        self._spans: dict[int, list[Span]] = {}
 
     def of(self, request: int) -> list[Span] | None:
         """Return the list that spans of this request go into, or None where it is not traced."""
-        return self.spans if self._every and request % self._every == 0 else None
+        return self._spans.setdefault(request, []) if request % self._every == 0 else None
 
     def result(self) -> list[Span]:
         """Return all spans by request and date, with what a call waited for in its inbox made a span."""
-        spans = sorted(self.spans, key=lambda s: (s.request, s.start_s, -s.end_s, s.kind, s.where))
-        return sorted(spans + _queueing(spans), key=lambda s: (s.request, s.start_s, -s.end_s, s.kind, s.where))
+        out: list[Span] = []
+        for _, spans in sorted(self._spans.items()):
+            out += sorted(spans + _queueing(spans), key=lambda s: (s.start_s, -s.end_s, s.kind, s.where))
+        return out
 
 
 def _queueing(spans: list[Span]) -> list[Span]:
@@ -67,17 +78,40 @@ def _queueing(spans: list[Span]) -> list[Span]:
     for call in spans:
         if call.kind != "service" or call.detail != INBOX:
             continue
-        begun = [
-            s.start_s
-            for s in spans
-            if s.request == call.request and s.where == call.where and s.kind != "service"
-            and call.start_s <= s.start_s < call.end_s
-        ]  # fmt: skip
+        work = [s for s in spans if s.where == call.where and s.kind != "service"]
+        begun = [s.start_s for s in work if call.start_s <= s.start_s < call.end_s]
         until_s = min(begun, default=call.end_s)
         if until_s > call.start_s:
             out.append(Span(call.request, "queue", call.where, call.start_s, until_s, "in an inbox"))
     return out
 
 
-#: Detail of a service that takes its calls from an inbox.
-INBOX = "from an inbox"
+def trace_run(request: Request, run: _Running, units: int) -> None:
+    """Note what a computation was for a traced request that pays for it: waiting, reading weights, work.
+
+    Steps of batches that follow each other at once are one span.
+    """
+    spans, where, now = request.spans, run.node.name, run.sim.engine.now
+    if spans is None:
+        return
+    if run.waited_s > 0.0:
+        spans.append(Span(request.id, "wait", where, run.begun_s - run.waited_s, run.begun_s, "for memory"))
+    work, begun_s = run.run.work, run.begun_s
+    if run.cold_s > 0.0 and run.done_s > 0.0:
+        # what shares the node slows reading and computing alike, as far as one can tell afterwards
+        begun_s += (now - begun_s) * min(1.0, run.cold_s / run.done_s)
+        spans.append(Span(request.id, "load", where, run.begun_s, begun_s, run.plan.model))
+    if isinstance(work, Load):
+        return
+    last = spans[-1] if spans else None
+    if (
+        isinstance(work, Step)
+        and last is not None
+        and (last.kind, last.where, last.end_s) == ("step", where, begun_s)
+    ):
+        spans[-1] = last._replace(end_s=now, detail=f"{run.plan.model}, steps of batches")
+        return
+    what = f"{units * run.plan.tokens} tokens, " if run.plan.tokens else ""
+    alone = f"{what}{max(0.0, run.done_s - run.cold_s):.3g} s of work"
+    detail = f"{run.plan.model}, {alone}" if run.plan.model else alone
+    spans.append(Span(request.id, type(work).__name__.lower(), where, begun_s, now, detail))

@@ -32,8 +32,8 @@ def section(study: "Study") -> str:
             content = f"<p>{escape(find(metric).meaning)}</p>{record_table(found, _columns(study), metric)}"
             tables += details(f"{metric}: {who}", content)
     note = (
-        "<p>Differences are paired: all rows met the same requests. An interval that covers 0 leaves open who is "
-        "better, and then nobody is called the winner.</p>"
+        "<p>Differences are paired: all rows met the same requests. An interval that covers 0 leaves open "
+        "who is better, and then nobody is called the winner.</p>"
     )
     return f"{note}<ul>{said}</ul>{tables}"
 

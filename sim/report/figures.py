@@ -360,12 +360,16 @@ def energy_states(study: "Study") -> StudyFigure:
             counts[key] = counts.get(key, 0) + record["count"]
             for state, energy_j in states_of(record).items():
                 total[state] = total.get(state, 0.0) + energy_j
-    names = sorted({n for row in rows.values() for n, v in row.items() if v > 0}, key=lambda n: _order(n, _STATES))
+    names = sorted(
+        {n for row in rows.values() for n, v in row.items() if v > 0}, key=lambda n: _order(n, _STATES)
+    )
     spare = iter(PALETTE * 4)
     colors = {name: _STATES[name] if name in _STATES else next(spare) for name in names}
     stacks = {n: [row.get(n, 0.0) / max(counts[key], 1) for key, row in rows.items()] for n in names}
     labels = [f"{strategy} · {role} ({counts[strategy, role]:,})" for strategy, role in rows]
-    figure, axes = _bars(labels, _places(list(rows)), stacks or {"idle": [0.0] * len(rows)}, colors or _STATES)
+    figure, axes = _bars(
+        labels, _places(list(rows)), stacks or {"idle": [0.0] * len(rows)}, colors or _STATES
+    )
     axes.xaxis.set_major_formatter(FuncFormatter(tick))
     axes.set_xlabel("mean energy of a node over the period (J)")
     return figure

@@ -95,11 +95,17 @@ def draw(kinds: list[Kind]) -> str:
     parts += [_box(kind, *boxes[_name(kind)]) for kind in kinds]
     parts += [label for _, label in links]
     width = max(width, max((boxes[_name(k)][0] for k in kinds), default=0.0) + _WIDTH + 150)
-    return drawing(width, height, "".join(parts), "The fleet: kinds of sites, nodes and links", sentences(kinds))
+    return drawing(
+        width, height, "".join(parts), "The fleet: kinds of sites, nodes and links", sentences(kinds)
+    )
 
 
 def _place_site(
-    kinds: list[Kind], levels: dict[str, int], left: float, top: float, boxes: dict[str, tuple[float, float, float]]
+    kinds: list[Kind],
+    levels: dict[str, int],
+    left: float,
+    top: float,
+    boxes: dict[str, tuple[float, float, float]],
 ) -> tuple[float, float]:
     """Put the boxes of one site, the upper nodes above; returns its right and bottom edge."""
     by_level: dict[int, list[Kind]] = {}
@@ -123,7 +129,8 @@ def _frame(frame: tuple[str, float, float, float, float], kinds: list[Kind]) -> 
     return (
         f'<rect x="{left:.1f}" y="{top:.1f}" width="{right - left:.1f}" height="{bottom - top:.1f}" rx="10" '
         'style="fill:var(--soft);stroke:var(--rule)"/>'
-        f'<text x="{left + 12:.1f}" y="{top + 18:.1f}" font-size="13" font-weight="600">{escape(site + many)}</text>'
+        f'<text x="{left + 12:.1f}" y="{top + 18:.1f}" font-size="13" font-weight="600">'
+        f"{escape(site + many)}</text>"
     )
 
 
@@ -135,7 +142,8 @@ def _box(kind: Kind, x: float, y: float, height: float) -> str:
     for i, (text, look) in enumerate(_lines(kind)):
         style = ' font-weight="600"' if look == "name" else ""
         muted = ' class="muted"' if look == "muted" else ""
-        out += f'<text x="{x + 10:.1f}" y="{y + 18 + i * _LINE:.1f}" font-size="11.5"{style}{muted}>{escape(text)}</text>'
+        place = f'x="{x + 10:.1f}" y="{y + 18 + i * _LINE:.1f}"'
+        out += f'<text {place} font-size="11.5"{style}{muted}>{escape(text)}</text>'
     return out
 
 

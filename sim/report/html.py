@@ -79,7 +79,8 @@ def render(study: "Study") -> str:
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{title}: study</title><style>{STYLE}</style></head><body>"
         '<a class="skip" href="#results">To the results</a><main>'
-        f'<h1>{title}</h1><p class="lead">{_lead(study)}</p><nav aria-label="Sections">{nav}</nav>{_banner(study)}'
+        f'<h1>{title}</h1><p class="lead">{_lead(study)}</p>'
+        f'<nav aria-label="Sections">{nav}</nav>{_banner(study)}'
         '<ul class="findings">' + "".join(f"<li>{escape(x)}</li>" for x in findings(study)) + "</ul>"
         f"{body}</main></body></html>\n"
     )
@@ -121,7 +122,9 @@ def _figures(study: "Study") -> str:
         out.append(_plot(study, f"plot-{kind}", kind, title, caption))
         if kind == "pareto" and not all(math.isnan(row["top1_agreement"]) for row in study.rows()):
             second = "Rows answered by models whose quality is only cited are missing."
-            out.append(_plot(study, "plot-agreement", kind, "Latency against quality", second, y="top1_agreement"))
+            out.append(
+                _plot(study, "plot-agreement", kind, "Latency against quality", second, y="top1_agreement")
+            )
     return "".join(out)
 
 
@@ -134,7 +137,7 @@ def _fleet(study: "Study") -> str:
     kinds = study.meta.get("topology")
     drawn = ""
     if kinds:
-        caption = "Each box is a kind of node; × says how many of it each site has, and how many such sites there are."
+        caption = "Each box is a kind of node; × says how many a site has, and how many sites there are."
         drawn = figure(fleet.draw(kinds), caption, wide=True)
         drawn += details("the same in words", f"<p>{escape(fleet.sentences(kinds))}</p>")
     return drawn + sections.fleet_tables(study)

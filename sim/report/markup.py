@@ -11,11 +11,11 @@ from typing import Any
 from edgellm.sim.report.text import number
 
 STYLE = """
-:root{color-scheme:light dark;--paper:#fff;--ink:#1c2733;--muted:#5c6b7a;--line:#e3e8ed;--rule:#b8c2cc;--soft:#f6f8fa;
- --accent:#0072B2;--good:#00654a;--blue:#0072B2;--brown:#7A5C00;--grey:#444;--bad:#fbeceb;--badink:#b3261e;
+:root{color-scheme:light dark;--paper:#fff;--ink:#1c2733;--muted:#5c6b7a;--line:#e3e8ed;--rule:#b8c2cc;
+ --soft:#f6f8fa;--accent:#0072B2;--good:#00654a;--blue:#0072B2;--brown:#7A5C00;--grey:#444;--bad:#fbeceb;--badink:#b3261e;
  --warn:#fdf0d5;--warnink:#7a4b00;--note:#eaf2f8;--noteink:#00507d}
-@media (prefers-color-scheme:dark){:root{--paper:#12181f;--ink:#e4eaf0;--muted:#a3b1bf;--line:#2a3540;--rule:#55636f;
- --soft:#1a222b;--accent:#6db8ec;--good:#4fd1a5;--blue:#4aa3df;--brown:#c9a24a;--grey:#a9b4bf;--bad:#3a1f1e;
+@media (prefers-color-scheme:dark){:root{--paper:#12181f;--ink:#e4eaf0;--muted:#a3b1bf;--line:#2a3540;
+ --rule:#55636f;--soft:#1a222b;--accent:#6db8ec;--good:#4fd1a5;--blue:#4aa3df;--brown:#c9a24a;--grey:#a9b4bf;--bad:#3a1f1e;
  --badink:#ff9d95;--warn:#3a2d12;--warnink:#f2c879;--note:#17303f;--noteink:#9ad0f5}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);
@@ -27,8 +27,10 @@ h1{font-size:1.9rem;line-height:1.2;margin:0 0 6px}
 h2{font-size:1.25rem;margin:46px 0 10px;padding-top:14px;border-top:1px solid var(--line)}
 h3{font-size:1rem;margin:22px 0 0}
 p{max-width:78ch}.lead{color:var(--muted);margin:0 0 22px}
-nav{font-size:.88rem;margin:0 0 8px;line-height:2}nav a{margin-right:14px;white-space:nowrap}a{color:var(--accent)}
-ul.findings{background:var(--soft);border-left:4px solid var(--accent);margin:20px 0;padding:14px 20px 14px 36px}
+nav{font-size:.88rem;margin:0 0 8px;line-height:2}nav a{margin-right:14px;white-space:nowrap}
+a{color:var(--accent)}
+ul.findings{background:var(--soft);border-left:4px solid var(--accent);margin:20px 0;
+ padding:14px 20px 14px 36px}
 ul.findings li{margin:4px 0}
 .scroll{overflow-x:auto;margin:12px 0}
 table{border-collapse:collapse;font-size:.84rem;font-variant-numeric:tabular-nums}
@@ -49,18 +51,21 @@ svg text{font-family:system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",san
 svg text.muted{fill:var(--muted)}
 .key{display:flex;flex-wrap:wrap;gap:4px 16px;list-style:none;padding:0;margin:12px 0;font-size:.88rem}
 .key i{display:inline-block;width:14px;height:11px;border-radius:2px;margin-right:6px}
-.banner{background:var(--bad);border-left:4px solid var(--badink);padding:10px 16px;margin:16px 0;max-width:84ch}
+.banner{background:var(--bad);border-left:4px solid var(--badink);padding:10px 16px;margin:16px 0;
+ max-width:84ch}
 details{margin:10px 0}summary{cursor:pointer;color:var(--accent)}
 code{font-family:ui-monospace,"DejaVu Sans Mono",monospace;font-size:.86em;overflow-wrap:anywhere}
-@media (max-width:640px){main{padding:20px 14px 60px}h1{font-size:1.5rem}figure .wide svg{min-width:620px}}
-@media print{main{max-width:none;padding:0}h2{break-after:avoid}figure,tr{break-inside:avoid}.scroll{overflow:visible}}
+@media (max-width:640px){main{padding:20px 14px 60px}h1{font-size:1.5rem}
+ figure .wide svg{min-width:620px}}
+@media print{main{max-width:none;padding:0}h2{break-after:avoid}figure,tr{break-inside:avoid}
+ .scroll{overflow:visible}}
 """
 
 #: Colours of matplotlib's figures -> custom properties.
 _THEME = {
     "#1c2733": "--ink", "#5c6b7a": "--muted", "#e3e8ed": "--line", "#b8c2cc": "--rule", "#9aa7b4": "--rule",
-    "#ffffff": "--paper", "#fbeceb": "--bad", "#b3261e": "--badink", "#0072b2": "--blue", "#7a5c00": "--brown",
-    "#444444": "--grey",
+    "#ffffff": "--paper", "#fbeceb": "--bad", "#b3261e": "--badink", "#0072b2": "--blue",
+    "#7a5c00": "--brown", "#444444": "--grey",
 }  # fmt: skip
 _COLOR = re.compile("|".join(_THEME), re.IGNORECASE)
 
@@ -72,8 +77,8 @@ def themed(svg: str, name: str, title: str) -> str:
 
     Examples
     --------
-    >>> themed('<svg id="a"><path style="fill: #ffffff" clip-path="url(#a)"/></svg>', "f1", "Costs & bytes")
-    '<svg role="img" aria-label="Costs &amp; bytes" id="f1-a"><path style="fill: var(--paper)" clip-path="url(#f1-a)"/></svg>'
+    >>> themed('<svg id="a" style="fill: #ffffff" clip-path="url(#a)"/>', "f1", "J & s")
+    '<svg role="img" aria-label="J &amp; s" id="f1-a" style="fill: var(--paper)" clip-path="url(#f1-a)"/>'
     """
     svg = _COLOR.sub(lambda found: f"var({_THEME[found[0].lower()]})", svg)
     svg = re.sub(r'( id="|url\(#|href="#)', rf"\1{name}-", svg)
@@ -91,7 +96,11 @@ def drawing(width: float, height: float, content: str, title: str, text: str = "
 
 def figure(svg: str, caption: str, wide: bool = False) -> str:
     """Return a figure with a caption that is escaped here; a wide one scrolls on a narrow screen."""
-    inner = f'<div class="wide" tabindex="0" role="group" aria-label="drawing, scrolls">{svg}</div>' if wide else svg
+    inner = (
+        f'<div class="wide" tabindex="0" role="group" aria-label="drawing, scrolls">{svg}</div>'
+        if wide
+        else svg
+    )
     return f"<figure>{inner}<figcaption>{escape(caption)}</figcaption></figure>"
 
 

@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from edgellm.sim.columns import find
+from edgellm.sim import comparison
+from edgellm.sim.columns import METRIC_COLUMNS, find
+from edgellm.sim.metrics import INFEASIBLE
 from edgellm.sim.quality import Quality
 from edgellm.sim.report.markup import (
     Column,
@@ -56,9 +58,9 @@ _MAIN = (*_SERVICE, *_MEANS, *_ANSWERS)
 def results(study: "Study") -> str:
     """Return the table of results in three parts."""
     note = (
-        "<p>Percentiles are over all requests: one that was not served counts as infinite (∞). Green: the "
-        "best value of a "
-        "column. ± is half the 95 % interval over seeds.</p>"
+        "<p>Percentiles are over all requests: one that was not served counts as infinite (∞). Green: "
+        "better than every other row, with 95 % intervals of the differences that leave out 0. ± is half the "
+        "95 % interval over seeds.</p>"
     )
     return (
         f"{note}<h3>Service</h3>{_result_table(study, _SERVICE)}"
@@ -72,7 +74,7 @@ def _result_table(
 ) -> str:
     look = Look(study)
     asked = look.models != [""]
-    best = {name: _best(study.rows(), name) for name, *_ in columns}
+    best = {name: _best(study, name) for name, *_ in columns}
     rows = []
     for row in study.rows():
         mark = "" if row["validation"] != "unvalidated" else f"<br>{tag('unvalidated', 'guess')}"
@@ -92,7 +94,14 @@ def _result_table(
     return html_table(heads, rows, range(1 + asked, 1 + asked + len(columns)), "results")
 
 
-def _best(rows: list[dict[str, Any]], name: str) -> float:
+def _best(study: "Study", name: str) -> float:
+    """Return the value that is shown as better than all others; NaN where nobody can say."""
+    rows = study.rows()
+    if name in {column.name for column in METRIC_COLUMNS}:
+        if not find(name).better or (comparison.is_steady(study) and name not in comparison.SHOWN):
+            return math.nan
+        key = comparison.winner(study, name)
+        return next((float(r[name]) for r in rows if (r["strategy"], r["base_model"]) == key), math.nan)
     if name == "perplexity":  # one that is cited is on another text: it cannot be the best
         rows = [row for row in rows if row["quality_label"].startswith("measured")]
     values = {row[name] for row in rows if math.isfinite(row[name])}
@@ -152,10 +161,6 @@ def _of_row(study: "Study") -> Column:
     return "strategy · asked model", "", lambda r: escape(look.row(r["strategy"], r["base_model"])), False
 
 
-#: Reasons of what could never have worked, however long one waits.
-INFEASIBLE = ("link infeasible", "model does not fit", "context exceeded")
-
-
 def infeasible(study: "Study") -> str:
     """Return what could not work at all, with the arithmetic; empty where everything could."""
     rows = []
@@ -175,7 +180,13 @@ def infeasible(study: "Study") -> str:
             rows.append([name, tag(reason, "warn"), f"{count:,}", percent(count / arrived), shown + more])
     if not rows:
         return "<p>Nothing: every message could cross its links, and every model fitted where it was run.</p>"
-    heads = [("strategy · asked model", ""), ("what", ""), ("requests", "all seeds"), ("share", ""), ("why", "")]
+    heads = [
+        ("strategy · asked model", ""),
+        ("what", ""),
+        ("requests", "all seeds"),
+        ("share", ""),
+        ("why", ""),
+    ]
     text = "<p>These requests could not be served in this way however long one waits; they are not slow.</p>"
     return text + html_table(heads, rows, {2, 3}, "infeasible requests")
 
@@ -196,6 +207,7 @@ def failures(study: "Study") -> str:
 
 def strategies(study: "Study") -> str:
     """Return what each strategy does and what it was compared with."""
+
     def compared(info: dict[str, str]) -> str:
         if info["validation"]:
             return escape(info["validation"])
@@ -311,8 +323,8 @@ def validation(study: "Study") -> str:
     known = study.meta.get("validation", [])
     if not known:
         return (
-            "<p>Nothing in this study was compared with a published measurement: take its times and energies as "
-            "unvalidated.</p>"
+            "<p>Nothing in this study was compared with a published measurement: take its times and energies "
+            "as unvalidated.</p>"
         )
     columns: list[Column] = [
         ("device", "", text_of("device"), False),

@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from edgellm.sim.columns import find
-from edgellm.sim.report.text import Names
+from edgellm.sim.report.text import Names, with_prefix
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5C00", "#444444")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -124,7 +124,7 @@ class Look(Names):
 
 def tick(value: float, _position: int = 0) -> str:
     if value != 0 and (abs(value) >= 100_000 or abs(value) < 0.001):
-        return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
+        return with_prefix(value)
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:g}"
 
 

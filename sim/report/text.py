@@ -143,11 +143,18 @@ def duration(seconds: float) -> str:
 
 def findings(study: "Study") -> list[str]:
     """Return what the table says, in sentences that name the row and the figure."""
+    from edgellm.sim import comparison
+
     rows, look, out = study.rows(), Names(study), []
 
     def best(column: str, smallest: bool) -> dict[str, Any] | None:
         finite = [row for row in rows if math.isfinite(row[column])]
         return (min if smallest else max)(finite, key=lambda row: float(row[column]), default=None)
+
+    def settled(row: dict[str, Any], column: str) -> str:
+        better = comparison.winner(study, column)
+        known = len(rows) == 1 or better == (row["strategy"], row["base_model"])
+        return "" if known else " (by how much others differ is not settled: see the intervals)"
 
     def who(row: dict[str, Any]) -> str:
         return look.row(row["strategy"], row["base_model"])
@@ -163,7 +170,7 @@ def findings(study: "Study") -> list[str]:
             out.append(
                 f"{len(met)} of {len(rows)} rows serve at least {percent(target)} of requests within the "
                 f"SLO. Of these, {who(row)} takes the least energy: {number(row['energy_per_request_j'])} J "
-                "per served request."
+                f"per served request{settled(row, 'energy_per_request_j')}."
             )
         elif (row := best("slo_attainment", False)) is not None:
             out.append(
@@ -172,7 +179,10 @@ def findings(study: "Study") -> list[str]:
             )
     if (row := best("e2e_p95_s", True)) is not None:
         seconds = number(row["e2e_p95_s"])
-        out.append(f"Fastest: {who(row)}, 95 % of requests are answered whole within {seconds} s.")
+        out.append(
+            f"Fastest: {who(row)}, 95 % of requests are answered whole within {seconds} s"
+            f"{settled(row, 'e2e_p95_s')}."
+        )
     else:
         out.append("Everywhere more than 5 % of requests are not served, so no 95th percentile is finite.")
     row = best("left_home_bytes_per_request", False)

@@ -1,6 +1,7 @@
 """Where one request spent its time: a row for each node and link, a bar for each thing it waited for."""
 
 import math
+from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ KINDS: dict[str, tuple[str, str]] = {
 _OTHER = ("#D55E00", "")
 _LABEL, _WIDTH, _ROW, _TOP = 210.0, 620.0, 24.0, 8.0
 
-Span = tuple[int, str, str, float, float, str]
+Span = Sequence[Any]  # id of the request, kind, place, start (s), end (s), detail
 
 
 def spans_of(run: "Run") -> dict[int, list[Span]]:
@@ -64,7 +65,9 @@ def typical_request(runs: list["Run"]) -> int | None:
             e2e_s = values.get(i, math.inf)
             near = abs(math.log(e2e_s / middle)) if math.isfinite(e2e_s) and e2e_s > 0 and served else 3.0
             away.setdefault(i, []).append(near)
-    shared = {i: sum(v) for i, v in away.items() if len(v) == len(runs)} or {i: sum(v) for i, v in away.items()}
+    shared = {i: sum(v) for i, v in away.items() if len(v) == len(runs)} or {
+        i: sum(v) for i, v in away.items()
+    }
     return min(shared, key=lambda i: (shared[i], i), default=None)
 
 
@@ -89,8 +92,8 @@ def section(study: "Study") -> str:
         if kind in kinds
     )
     out = [
-        "<p>Bars show where a request was and what it waited for, from its arrival on. First the same request "
-        f'under every strategy, one whose latency is typical.</p><ul class="key">{key}</ul>'
+        "<p>Bars show where a request was and what it waited for, from its arrival on. First the same "
+        f'request under every strategy, one whose latency is typical.</p><ul class="key">{key}</ul>'
     ]
     shown = [(run, typical) for run in runs if typical is not None]
     until_s = max((_end_s(run, i) for run, i in shown), default=0.0)
@@ -126,7 +129,9 @@ def _one(run: "Run", i: int, name: str, until_s: float) -> str:
     if not spans:
         return f"<p>{escape(what)}</p>"
     arrival_s = float(row["arrival_s"])
-    svg = _draw(spans, arrival_s, max(until_s, _end_s(run, i)), first if row["status"] == "ok" else math.inf, what)
+    svg = _draw(
+        spans, arrival_s, max(until_s, _end_s(run, i)), first if row["status"] == "ok" else math.inf, what
+    )
     rows = [
         [escape(kind), escape(where), number(start - arrival_s, 4), number(end - start, 4), escape(text)]
         for _, kind, where, start, end, text in spans
@@ -165,7 +170,10 @@ def _draw(spans: list[Span], arrival_s: float, until_s: float, first_s: float, t
     for i, place in enumerate(places):
         y = _TOP + i * _ROW
         label = place if len(place) <= 32 else "…" + place[-31:]
-        parts.append(f'<text x="{_LABEL - 8:.0f}" y="{y + 16:.1f}" font-size="11.5" text-anchor="end">{escape(label)}</text>')
+        parts.append(
+            f'<text x="{_LABEL - 8:.0f}" y="{y + 16:.1f}" font-size="11.5" text-anchor="end">'
+            f"{escape(label)}</text>"
+        )
         parts.append(f'<path d="M{_LABEL:.0f},{y + _ROW:.1f}h{_WIDTH:.0f}" style="stroke:var(--line)"/>')
     for _, kind, where, start_s, end_s, text in spans:
         color, called = KINDS.get(kind, (_OTHER[0], kind))

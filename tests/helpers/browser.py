@@ -111,7 +111,13 @@ class Browser:
     def open(self, file: Path, width: int = 1200, height: int = 900, theme: str = "light") -> None:
         """Show a file at a width, in a theme."""
         phone = width < 500
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=phone,
+        )
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
         self.call("Page.navigate", url=file.as_uri())
         for _ in range(600):
@@ -132,7 +138,9 @@ class Browser:
         text = {"Enter": "\r", " ": " "}.get(name, "")
         for kind in ("keyDown", "keyUp"):
             more = {"text": text} if text and kind == "keyDown" else {}
-            self.call("Input.dispatchKeyEvent", type=kind, key=name, code=name, windowsVirtualKeyCode=code, **more)
+            self.call(
+                "Input.dispatchKeyEvent", type=kind, key=name, code=name, windowsVirtualKeyCode=code, **more
+            )
 
     def shot(self, path: Path, whole: bool = True) -> None:
         """Write a picture of the page."""

@@ -67,7 +67,8 @@ def test_rejected_request_keeps_its_reason():
 def test_link_that_cannot_carry_it_is_a_reason():
     world = fleet(wifi=wire("lora", max_payload_bytes=50, duty_cycle=0.01, max_transfer_s=1))
     columns = simulated(sim.strategy.Cloud(), fleet=world).requests
-    assert (columns["status"], columns["reason"]) == (["failed"], ["link infeasible"])
+    why = "link infeasible: 100 bytes over lora are 2 frames and 5.06 s at 1 % duty, more than 1 s"
+    assert (columns["status"], columns["reason"]) == (["failed"], [why])
 
 
 @pytest.mark.parametrize(

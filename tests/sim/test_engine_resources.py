@@ -159,7 +159,8 @@ def test_caller_of_a_node_that_dies_is_told():
 
 def test_model_that_does_not_fit_is_a_reason():
     columns = simulated(sim.strategy.Local(), fleet=fleet(device(ram_bytes=1014))).requests
-    assert (columns["status"], columns["reason"]) == (["failed"], ["model does not fit"])
+    no_room = "model does not fit: small:q4_0 with 15 positions takes 0.001015 MB, box has 0.001014 MB"
+    assert (columns["status"], columns["reason"]) == (["failed"], [no_room])
     assert columns["energy_j"][0] == near(0.1 * 3)  # the prefill did fit
     reserved = simulated(sim.strategy.Local(), fleet=fleet(device(ram_bytes=1014)), context=50).requests
     assert reserved["energy_j"][0] == 0.0
@@ -171,7 +172,7 @@ def test_model_that_fits_exactly_runs():
 
 def test_prompt_beyond_the_model_is_a_reason():
     columns = simulated(sim.strategy.Local(), request(0, prompt_tokens=4999, output_tokens=2)).requests
-    assert columns["reason"] == ["context exceeded"]
+    assert columns["reason"] == ["context exceeded: small:q4_0 holds 5000 positions, not 5001"]
 
 
 def test_sessions_wait_for_memory_in_turn():

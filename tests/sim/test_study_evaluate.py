@@ -28,7 +28,7 @@ class FakeRuns:
     def __init__(self, stop_after=None, fail=None):
         self.stop_after, self.fail, self.tasks, self.closed = stop_after, fail, [], False
 
-    def RunTask(self, scenario, strategy, seed, confidence):
+    def RunTask(self, scenario, strategy, seed, confidence, trace=0):
         return SimpleNamespace(scenario=scenario, strategy=strategy, seed=seed, confidence=confidence)
 
     def run_many(self, tasks, workers, executor=None):
