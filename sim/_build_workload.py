@@ -12,6 +12,7 @@ from typing import Any
 
 from edgellm.cost.units import near_matches
 
+from ._build_conversation import build_conversation
 from ._schema import Table, resolve_path
 from .fleet import Fleet
 from .workload import (
@@ -41,9 +42,19 @@ CountTokens = Callable[[str], int]
 
 
 def build_workload(
-    top: Table, fleet: Fleet, models: Mapping[str, Any], base: Path | None, count_tokens: CountTokens | None
+    top: Table,
+    fleet: Fleet,
+    models: Mapping[str, Any],
+    base: Path | None,
+    count_tokens: CountTokens | None,
+    context: int,
+    backlog: Mapping[str, int],
 ) -> tuple[Workload, list[bytes]]:
-    """Return the workload of `[workload]`, and the contents of the files that it read."""
+    """Return the workload of `[workload]`, and the contents of the files that it read.
+
+    `context` is the most that a conversation's prompt repeats unless it says, `backlog` how many requests
+    wait at each node of a kind ("SITE/NODE") when the run begins.
+    """
     table = top.table("workload", "", open_keys=True)
     if not table.data:
         raise top.fail("workload", "missing; a scenario needs at least one stream of requests")
@@ -65,7 +76,8 @@ def build_workload(
         arrivals = _arrivals(stream.table("arrivals", "workload.*.arrivals"), base, files)
         if isinstance(arrivals, Trace):
             _check_trace(arrivals, stream, kinds, fleet)
-        streams.append(Stream(name, site, key, arrivals, kinds))
+        conversation = build_conversation(stream, context)
+        streams.append(Stream(name, site, key, arrivals, kinds, conversation, backlog.get(at, 0)))
     return Workload(tuple(streams)), files
 
 
@@ -92,8 +104,8 @@ def _kind(
         name=name,
         weight=table.quantity("weight", "count", 1.0),
         model=model,
-        prompt_tokens=Fixed(1) if prompts else _distribution(table, "prompt_tokens"),
-        output_tokens=_distribution(table, "output_tokens"),
+        prompt_tokens=Fixed(1) if prompts else read_lengths(table, "prompt_tokens"),
+        output_tokens=read_lengths(table, "output_tokens"),
         prefix_tokens=table.whole("prefix_tokens", 0, low=0, high=_MAX_TOKENS),
         prompts=prompts,
         data_class=table.choice("data_class", DATA_CLASSES, "text"),
@@ -102,30 +114,32 @@ def _kind(
     )
 
 
-def _distribution(table: Table, name: str) -> Lengths:
+def read_lengths(
+    table: Table, name: str, pattern: str = "workload.*.kinds.*.lengths", most: int = _MAX_TOKENS
+) -> Lengths:
     """Return the distribution of lengths under `name`: a whole number, or a table with `dist`."""
     if name not in table:
         raise table.fail(name, "missing")
     if not isinstance(table.data[name], dict):
-        return Fixed(table.whole(name, high=_MAX_TOKENS))
-    entry = table.table(name, "workload.*.kinds.*.lengths")
+        return Fixed(table.whole(name, high=most))
+    entry = table.table(name, pattern)
     dist = entry.choice("dist", tuple(_DIST_KEYS))
     for key in entry.data:
         if key != "dist" and key not in _DIST_KEYS[dist]:
             raise entry.fail(key, f"not a parameter of {dist!r}{near_matches(key, _DIST_KEYS[dist])}")
     if dist == "fixed":
-        return Fixed(entry.whole("value", high=_MAX_TOKENS))
+        return Fixed(entry.whole("value", high=most))
     if dist == "uniform":
-        low = entry.whole("low", high=_MAX_TOKENS)
-        return Uniform(low, entry.whole("high", low=low, high=_MAX_TOKENS))
+        low = entry.whole("low", high=most)
+        return Uniform(low, entry.whole("high", low=low, high=most))
     if dist == "lognormal":
-        low = entry.whole("low", 1, high=_MAX_TOKENS)
-        high = entry.whole("high", _MAX_TOKENS, low=low, high=_MAX_TOKENS)
+        low = entry.whole("low", 1, high=most)
+        high = entry.whole("high", most, low=low, high=most)
         median = entry.quantity("median", "count")
         return LogNormal(median, entry.quantity("sigma", "count", zero=True), low, high)
     values = entry.list_of("values", int)
-    if not values or not all(1 <= v <= _MAX_TOKENS for v in values):
-        raise entry.fail("values", f"must be whole numbers from 1 to {_MAX_TOKENS}, at least one")
+    if not values or not all(1 <= v <= most for v in values):
+        raise entry.fail("values", f"must be whole numbers from 1 to {most}, at least one")
     weights = tuple(entry.amount("weights", w, "count") for w in entry.data.get("weights", ()))
     if weights and len(weights) != len(values):
         raise entry.fail("weights", f"{len(weights)} weights for {len(values)} values")

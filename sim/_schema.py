@@ -25,7 +25,8 @@ KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "": (
             "schema", "name", "title", "description", "duration",
-            "models", "session", "fleet", "network", "workload", "slo", "prices", "quality", "study",
+            "models", "session", "fleet", "network", "initial", "workload", "slo", "prices", "quality",
+            "study",
         ),
         "models.*": ("profile", "quant", "weights"),
         "network": ("factors", "tls", "keep_alive"),
@@ -33,7 +34,12 @@ KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "fleet.*": ("count",),  # and one table per node
         "fleet.*.*": ("device", "threads", "role", "count", "models", "battery", "uplink"),
         "fleet.*.*.uplink": ("to", "link", "group", "tls"),
-        "workload.*": ("at", "arrivals", "kinds"),
+        "initial.*": ("resident", "charge", "backlog"),
+        "workload.*": (
+            "at", "arrivals", "kinds", "turns", "think_time", "context_tokens", "patience", "patience_until",
+            "retries", "backoff",
+        ),
+        "workload.*.times": ("dist", "value", "mean", "median", "sigma"),
         "workload.*.arrivals": ("process", "rate", "hours", "start_hour", "path"),
         "workload.*.kinds.*": (
             "weight", "model", "prompt_tokens", "output_tokens", "prefix_tokens", "prompts", "data_class",

@@ -54,11 +54,17 @@ REQUEST_COLUMNS: tuple[Column, ...] = (
     Column("seed", "int", "", "Seed of the run."),
     Column(
         "id", "int", "",
-        "Number of the request in its run, in order of arrival; the same request has the same id "
-        "under every strategy.",
+        "Number of the request in its run, in order of arrival of its conversation, then by turn; the same "
+        "request has the same id under every strategy.",
     ),
+    Column("conversation", "int", "", "Number of its conversation; a request on its own is one."),
+    Column("turn", "int", "", "Which request of the conversation it is, from 0."),
+    Column("attempt", "int", "", "How often it was tried before; the id counts on with it."),
     Column("node", "str", "", "Node where the request arrived."),
-    Column("arrival_s", "float", "s", "When it arrived, since the start of the simulated period."),
+    Column(
+        "arrival_s", "float", "s",
+        "When it arrived, since the start of the simulated period; of another attempt, when the first did.",
+    ),
     Column("kind", "str", "", "Kind of request, as the scenario names it."),
     Column("prompt_tokens", "int", "tokens", "Length of the prompt."),
     Column("output_tokens", "int", "tokens", "Length of the answer asked for."),
@@ -66,8 +72,8 @@ REQUEST_COLUMNS: tuple[Column, ...] = (
     Column("deadline_s", "float", "s", "Deadline since arrival; NaN if none."),
     Column(
         "status", "str", "",
-        "ok, rejected (the strategy declined), failed (with a reason), or unfinished (still running "
-        "when the simulation ended).",
+        "ok, rejected (the strategy declined), failed (with a reason), unfinished (still running when the "
+        "simulation ended), or retried (rejected or failed, and followed by another attempt, which counts).",
     ),
     Column("reason", "str", "", "Why it was not served; empty if it was."),
     Column("model", "str", "", "Model variant that answered; empty if none."),
@@ -115,7 +121,7 @@ def _latency(name: str, title: str) -> tuple[Column, ...]:
 
 #: Figures of one row of `Study.table()`: each is computed per seed and then averaged, with a `_ci` column.
 METRIC_COLUMNS: tuple[Column, ...] = (
-    Column("requests", "float", "requests", "Requests that arrived."),
+    Column("requests", "float", "requests", "Requests that arrived, each once however often it was tried."),
     Column("served_share", "float", "share", "Requests with status ok / requests.", "higher"),
     *_latency("ttft", "Time to first token"),
     *_latency("e2e", "Time to the whole answer"),
@@ -130,7 +136,7 @@ METRIC_COLUMNS: tuple[Column, ...] = (
     ),
     Column(
         "energy_per_request_j", "float", "J",
-        "Sum of energy_j over all requests, failed ones included / requests served.", "lower",
+        "Sum of energy_j over all attempts, failed ones included / requests served.", "lower",
     ),
     Column(
         "device_energy_per_request_j", "float", "J",
@@ -149,6 +155,7 @@ METRIC_COLUMNS: tuple[Column, ...] = (
     Column("left_home_bytes_per_request", "float", "bytes", "Sum of left_home_bytes / requests.", "lower"),
     *_left_home("_per_request", "lower"),
     Column("cost_usd_per_1000", "float", "USD", "1000 times the sum of cost_usd / requests served.", "lower"),
+    Column("attempts_per_request", "float", "", "Attempts / requests.", "lower"),
     Column("escalated_share", "float", "share", "Requests escalated / requests."),
     Column("tokens_wasted_per_request", "float", "tokens", "Sum of tokens_wasted / requests.", "lower"),
 )  # fmt: skip

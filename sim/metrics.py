@@ -149,7 +149,8 @@ INFEASIBLE = ("link infeasible", "model does not fit", "context exceeded")
 def reasons(requests: Mapping[str, Any]) -> dict[str, int]:
     """Count the requests that were not served, by reason, most frequent first (ties by name).
 
-    A detail after the first colon ("link infeasible: 300 bytes exceed 222") is dropped.
+    An attempt that was followed by another is not counted, and a detail after the first colon ("link
+    infeasible: 300 bytes exceed 222") is dropped.
 
     Examples
     --------
@@ -157,7 +158,7 @@ def reasons(requests: Mapping[str, Any]) -> dict[str, int]:
     {'deadline missed': 1, 'x': 1}
     """
     status, reason = np.asarray(requests["status"]), np.asarray(requests["reason"])
-    missed = status != "ok"
+    missed = (status != "ok") & (status != "retried")
     counts: Counter[str] = Counter()
     for (text, state), number in Counter(zip(reason[missed], status[missed], strict=True)).items():
         counts[str(text).split(":")[0].strip() or str(state)] += number
@@ -185,13 +186,14 @@ def request_metrics(requests: Mapping[str, Any], slo: SloLimits, duration_s: flo
         requests, served_share, ttft_p50_s .. e2e_p99_s, goodput_per_s, slo_attainment,
         energy_per_request_j, device_energy_per_request_j, bytes_up_per_request, bytes_down_per_request,
         left_home_bytes_per_request, left_home_<class>_bytes_per_request,
-        cost_usd_per_1000, escalated_share, tokens_wasted_per_request.
+        cost_usd_per_1000, attempts_per_request, escalated_share, tokens_wasted_per_request.
         Formulas: docs/study.md, "The table". With no request at all, rates are 0 and the rest NaN.
     """
     if not duration_s > 0:
         raise ValueError(f"request_metrics: duration_s must be positive, got {duration_s}")
-    ok = np.asarray(requests["status"]) == "ok"
-    n, served = int(ok.size), int(ok.sum())
+    status = np.asarray(requests["status"])
+    ok, last = status == "ok", status != "retried"  # of several attempts the last is the outcome
+    n, served = int(last.sum()), int(ok.sum())
     within = int(good(requests, slo).sum())
 
     def total(name: str) -> float:
@@ -199,7 +201,7 @@ def request_metrics(requests: Mapping[str, Any], slo: SloLimits, duration_s: flo
 
     out: dict[str, float] = {"requests": float(n), "served_share": _ratio(served, n)}
     for label, column in (("ttft", "first_token_s"), ("e2e", "e2e_s"), ("tpot", "tpot_s")):
-        values = _tpot_s(requests, ok) if label == "tpot" else latencies_s(requests[column], ok)
+        values = _tpot_s(requests, ok, last) if label == "tpot" else latencies_s(requests[column], ok)[last]
         for q in (50, 95, 99):
             out[f"{label}_p{q}_s"] = percentile(values, q)
     out["goodput_per_s"] = within / duration_s
@@ -212,16 +214,17 @@ def request_metrics(requests: Mapping[str, Any], slo: SloLimits, duration_s: flo
     for name in left_home_columns(requests):
         out[f"{name}_per_request"] = _ratio(total(name), n)
     out["cost_usd_per_1000"] = 1000.0 * _ratio(total("cost_usd"), served)
+    out["attempts_per_request"] = _ratio(float(last.size), n)
     out["escalated_share"] = _ratio(total("escalated"), n)
     out["tokens_wasted_per_request"] = _ratio(total("tokens_wasted"), n)
     return out
 
 
-def _tpot_s(requests: Mapping[str, Any], ok: NDArray[np.bool_]) -> FloatArray:
+def _tpot_s(requests: Mapping[str, Any], ok: NDArray[np.bool_], last: NDArray[np.bool_]) -> FloatArray:
     # An answer of one token has no time between tokens: it is left out, not counted as infinite.
     tpot = np.asarray(requests["tpot_s"], dtype=np.float64)
     values = np.where(ok, tpot, np.inf)
-    kept: FloatArray = values[~np.isnan(values)]
+    kept: FloatArray = values[last & ~np.isnan(values)]
     return kept
 
 

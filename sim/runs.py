@@ -94,7 +94,7 @@ def make_run(strategy: str, base_model: str, seed: int, result: Any) -> Run:
     """
     columns: dict[str, NDArray[Any]] = {}
     count = len(result.requests["id"])
-    absent = {f"left_home_{c}_bytes" for c in DATA_CLASSES}
+    absent = {f"left_home_{c}_bytes" for c in DATA_CLASSES} | {"conversation", "turn", "attempt"}
     for column in REQUEST_COLUMNS:
         if column.name in OF_RUN:
             continue

@@ -30,6 +30,7 @@ from edgellm.cost.toml_lines import line_of, parse_toml
 from edgellm.cost.units import near_matches
 
 from ._build_fleet import build_fleet, check_reachable
+from ._build_initial import Initial, build_initial
 from ._build_study import StudySettings, build_study
 from ._build_workload import CountTokens, build_workload
 from ._schema import SCENARIO_SCHEMA, ScenarioError, Table, resolve_path
@@ -122,6 +123,7 @@ class Scenario:
     _costs: dict[tuple[str, int], StepCosts] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
+    initial: Mapping[str, Initial] = field(default_factory=lambda: MappingProxyType({}))  # by "SITE/NODE"
 
     def variant(self, name: str) -> ModelVariant:
         """Return the variant of that name; ScenarioError if there is none."""
@@ -273,11 +275,13 @@ def _build(data: dict[str, Any], path: str, base: Path | None, count_tokens: Cou
         raise top.fail("duration", f"must be at most {MAX_DURATION_S:g} s (ten years), got {duration_s:g} s")
     models = _models(top, base)
     fleet = build_fleet(top, models, base)
-    workload, files = build_workload(top, fleet, models, base, count_tokens)
-    check_reachable(fleet, {stream.site for stream in workload.streams})
-    _check_amount(top, workload, fleet, duration_s)
     session = top.table("session", "session")
     context = session.whole("context", 2048, high=10_000_000)
+    initial = build_initial(top, fleet, models)
+    backlog = {name: state.backlog for name, state in initial.items()}
+    workload, files = build_workload(top, fleet, models, base, count_tokens, context, backlog)
+    check_reachable(fleet, {stream.site for stream in workload.streams})
+    _check_amount(top, workload, fleet, duration_s)
     return Scenario(
         schema=schema,
         name=name,
@@ -285,6 +289,7 @@ def _build(data: dict[str, Any], path: str, base: Path | None, count_tokens: Cou
         duration_s=duration_s,
         fleet=fleet,
         workload=workload,
+        initial=initial,
         models=MappingProxyType(models),
         slo=_slo(top.table("slo", "slo")),
         prices=_prices(top.table("prices", "prices")),

@@ -241,7 +241,7 @@ class Study:
             missed: Counter[str] = Counter()
             for run in runs:
                 missed.update(metrics.reasons(run.requests))
-            arrived = sum(len(run.requests["id"]) for run in runs)
+            arrived = sum(int(self.figures_of(run)["requests"]) for run in runs)
             for reason, count in sorted(missed.items(), key=lambda item: (-item[1], item[0])):
                 rows.append(
                     {

@@ -1,26 +1,32 @@
 """Requests of a scenario: when they arrive, where, how long they are, and what they may take.
 
-Arrivals are open (nobody waits for an answer before asking): homogeneous or diurnal Poisson processes, or a
-trace. Everything random is drawn from the generator that the caller passes, in a fixed order, so that the
-same seed gives the same requests.
+Conversations arrive openly (nobody waits for another's answer): homogeneous or diurnal Poisson processes, or
+a trace. The turns of one are closed: the next comes when the answer has been read. Everything random is drawn
+beforehand, from the generator that the caller passes, so that the same seed gives the same requests.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .fleet import Fleet, FleetError
+from .fleet import Fleet
+from .request_table import RequestSpec, RequestTable
 
 #: Bytes of text per token where nothing better is known: English with a vocabulary of about 50,000.
 BYTES_PER_TOKEN = 4.0
 #: Kinds of user data, for the privacy ledger (DESIGN.md, section 8).
 DATA_CLASSES = ("none", "metadata", "text", "activations", "adapter", "gradient")
+
+__all__ = [
+    "BYTES_PER_TOKEN", "DATA_CLASSES", "Conversation", "Empirical", "Exponential", "Fixed", "FixedTime",
+    "Kind", "Lengths", "LogNormal", "LogNormalTime", "Poisson", "Prompt", "RequestSpec", "RequestTable",
+    "Stream", "Times", "Trace", "TraceRow", "Uniform", "Workload", "WorkloadError",
+]  # fmt: skip
 
 _Ints = NDArray[np.int64]
 _Floats = NDArray[np.float64]
@@ -30,29 +36,15 @@ class WorkloadError(ValueError):
     """A workload that cannot be generated."""
 
 
-@dataclass(frozen=True, slots=True)
-class RequestSpec:
-    """One request as it arrives: lengths in tokens and bytes, and what it is allowed to take."""
-
-    id: int
-    node: str
-    arrival_s: float
-    prompt_tokens: int
-    output_tokens: int
-    prompt_bytes: int
-    answer_bytes: int
-    data_class: str
-    deadline_s: float | None  # after the arrival
-    model: str  # name of the default variant
-    kind: str
-    text: str = ""  # of a real prompt, else empty
-
-
 class Lengths(Protocol):
     """A distribution of positive whole lengths, in tokens."""
 
     def sample(self, rng: np.random.Generator, n: int) -> _Ints:
         """Draw n lengths, each at least 1."""
+        ...
+
+    def mean(self) -> float:
+        """Return a bound on the mean, near enough to tell whether a run is too big."""
         ...
 
 
@@ -66,6 +58,10 @@ class Fixed:
         """Return n times the value; nothing is drawn."""
         return np.full(n, self.value, dtype=np.int64)
 
+    def mean(self) -> float:
+        """Return the value."""
+        return float(self.value)
+
 
 @dataclass(frozen=True, slots=True)
 class Uniform:
@@ -77,6 +73,10 @@ class Uniform:
     def sample(self, rng: np.random.Generator, n: int) -> _Ints:
         """Draw n lengths."""
         return rng.integers(self.low, self.high + 1, size=n, dtype=np.int64)
+
+    def mean(self) -> float:
+        """Return the middle."""
+        return (self.low + self.high) / 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +93,11 @@ class LogNormal:
         with np.errstate(over="ignore"):  # what overflows is clipped below
             drawn = np.exp(math.log(self.median) + self.sigma * rng.standard_normal(n))
         return np.clip(np.rint(np.minimum(drawn, 2.0**31)), self.low, self.high).astype(np.int64)
+
+    def mean(self) -> float:
+        """Return the mean without clipping, clipped."""
+        exponent = min(math.log(self.median) + self.sigma**2 / 2.0, 50.0)
+        return float(min(max(math.exp(exponent), self.low), self.high))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +117,85 @@ class Empirical:
         index = np.searchsorted(edges, rng.random(n) * edges[-1], side="right")
         weighted: _Ints = values[np.minimum(index, len(values) - 1)]
         return weighted
+
+    def mean(self) -> float:
+        """Return the weighted mean."""
+        return float(np.average(self.values, weights=self.weights or None))
+
+
+class Times(Protocol):
+    """A distribution of lengths of time, in seconds."""
+
+    def sample(self, rng: np.random.Generator, n: int) -> _Floats:
+        """Draw n times, each at least 0."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FixedTime:
+    """Always the same time."""
+
+    value_s: float
+
+    def sample(self, rng: np.random.Generator, n: int) -> _Floats:
+        """Return n times the value; nothing is drawn."""
+        return np.full(n, self.value_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Exponential:
+    """Exponentially distributed times."""
+
+    mean_s: float
+
+    def sample(self, rng: np.random.Generator, n: int) -> _Floats:
+        """Draw n times."""
+        return rng.exponential(self.mean_s, n)
+
+
+@dataclass(frozen=True, slots=True)
+class LogNormalTime:
+    """exp of a normal variable; `sigma` is the deviation of the logarithm."""
+
+    median_s: float
+    sigma: float
+
+    def sample(self, rng: np.random.Generator, n: int) -> _Floats:
+        """Draw n times; what would be longer than a century is a century."""
+        with np.errstate(over="ignore"):
+            drawn = self.median_s * np.exp(self.sigma * rng.standard_normal(n))
+        return np.minimum(drawn, 3.2e9)
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """How the users of a stream behave: what they ask next, how long they wait, and how often they try.
+
+    Attributes
+    ----------
+    turns : Lengths
+        Requests of one conversation.
+    think_time : Times
+        From an answer to the next turn.
+    context_tokens : int
+        How many tokens of earlier questions and answers a prompt repeats at most.
+    patience : Times or None
+        After how long without an answer the user leaves; None: never.
+    until : {"answer", "first token"}
+        What the user waits for.
+    retries : int
+        How often a request that was rejected or failed is tried again.
+    backoff_s : float
+        Mean wait before the first of these; it doubles from one to the next.
+    """
+
+    turns: Lengths = Fixed(1)
+    think_time: Times = FixedTime(0.0)
+    context_tokens: int = 0
+    patience: Times | None = None
+    until: str = "answer"
+    retries: int = 0
+    backoff_s: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +286,8 @@ class Stream:
     key: str
     arrivals: Poisson | Trace
     kinds: tuple[Kind, ...]
+    conversation: Conversation | None = None  # None: every request is alone
+    backlog: int = 0  # requests that wait at each node when the run begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +296,7 @@ class Workload:
 
     streams: tuple[Stream, ...]
 
-    def requests(self, fleet: Fleet, duration_s: float, rng: np.random.Generator) -> list[RequestSpec]:
+    def requests(self, fleet: Fleet, duration_s: float, rng: np.random.Generator) -> RequestTable:
         """Return the requests of a run.
 
         Parameters
@@ -224,8 +310,9 @@ class Workload:
 
         Returns
         -------
-        list of RequestSpec
-            Sorted by (arrival_s, id); ids count from 0.
+        RequestTable
+            A sequence of `RequestSpec`, sorted by arrival of the conversation, then by turn. Later turns have
+            no arrival yet (NaN).
 
         Raises
         ------
@@ -234,29 +321,29 @@ class Workload:
 
         Examples
         --------
-        >>> w = Workload(())
-        >>> w.requests(Fleet((), ()), 60.0, np.random.default_rng(1))
-        []
+        >>> len(Workload(()).requests(Fleet((), ()), 60.0, np.random.default_rng(1)))
+        0
         """
+        from ._draw_requests import draw
+
         if not (math.isfinite(duration_s) and duration_s > 0):
             raise WorkloadError(f"the duration must be positive and finite, got {duration_s}")
-        drawn: list[_Row] = []
-        for stream in self.streams:
-            # a child per stream: adding a stream at the end leaves the others as they were
-            child = np.random.default_rng(rng.integers(0, 2**63, size=4))
-            drawn.extend(_draw(stream, fleet, duration_s, child))
-        drawn.sort(key=lambda row: row[0])  # stable: ties keep the order of streams and rows
-        return [_spec(i, row) for i, row in enumerate(drawn)]
+        return draw(self.streams, fleet, duration_s, rng)
 
     def expected(self, fleet: Fleet, duration_s: float) -> dict[str, float]:
-        """Return how many requests each stream makes on average; a trace counts all its rows."""
+        """Return how many requests each stream makes on average, if every conversation is held to its end.
+
+        A trace counts all its rows.
+        """
         found: dict[str, float] = {}
         for stream in self.streams:
+            nodes = sum(node.key == stream.key for node in fleet.of_site(stream.site))
             if isinstance(stream.arrivals, Trace):
-                found[stream.name] = float(len(stream.arrivals.rows))
+                count = float(len(stream.arrivals.rows))
             else:
-                nodes = sum(node.key == stream.key for node in fleet.of_site(stream.site))
-                found[stream.name] = stream.arrivals.expected(duration_s) * nodes
+                count = stream.arrivals.expected(duration_s) * nodes
+            turns = 1.0 if stream.conversation is None else stream.conversation.turns.mean()
+            found[stream.name] = (count + stream.backlog * nodes) * turns
         return found
 
     def with_model(self, model: str) -> Workload:
@@ -264,105 +351,3 @@ class Workload:
         return Workload(
             tuple(replace(s, kinds=tuple(replace(k, model=model) for k in s.kinds)) for s in self.streams)
         )
-
-
-#: arrival_s, node, kind, prompt tokens without prefix, output tokens, prompt bytes, text, deadline_s
-_Row = tuple[float, str, Kind, int, int, int, str, float | None]
-
-
-def _spec(number: int, row: _Row) -> RequestSpec:
-    arrival_s, node, kind, tokens, output, nbytes, text, deadline_s = row
-    return RequestSpec(
-        id=number,
-        node=node,
-        arrival_s=arrival_s,
-        prompt_tokens=kind.prefix_tokens + tokens,
-        output_tokens=output,
-        prompt_bytes=nbytes,
-        answer_bytes=math.ceil(output * kind.bytes_per_token),
-        data_class=kind.data_class,
-        deadline_s=deadline_s,
-        model=kind.model,
-        kind=kind.name,
-        text=text,
-    )
-
-
-def _draw(stream: Stream, fleet: Fleet, duration_s: float, rng: np.random.Generator) -> list[_Row]:
-    nodes = [n.name for n in fleet.of_site(stream.site) if n.key == stream.key]
-    if not nodes:
-        raise WorkloadError(f"workload.{stream.name}: no node {stream.site}/{stream.key} in the fleet")
-    rows: Sequence[TraceRow] | None = None
-    if isinstance(stream.arrivals, Trace):
-        rows = [row for row in stream.arrivals.rows if row.arrival_s < duration_s]
-        times = np.array([row.arrival_s for row in rows], dtype=np.float64)
-        where = rng.integers(0, len(nodes), size=len(rows))
-    else:
-        times, where = stream.arrivals.times(duration_s, len(nodes), rng)
-    edges = np.cumsum([kind.weight for kind in stream.kinds])
-    which = np.searchsorted(edges, rng.random(len(times)) * edges[-1], side="right")
-    if rows is not None:
-        _apply_trace_kinds(stream, rows, which)
-    found: list[_Row] = []
-    order: list[int] = []
-    for k, kind in enumerate(stream.kinds):
-        picked = np.flatnonzero(which == k)
-        order.extend(picked.tolist())
-        lengths = _lengths(kind, len(picked), rng)
-        for i, (tokens, output, nbytes, text) in zip(picked.tolist(), lengths, strict=True):
-            found.append(
-                (float(times[i]), nodes[where[i]], kind, tokens, output, nbytes, text, kind.deadline_s)
-            )
-    in_order = [found[i] for i in np.argsort(np.asarray(order, dtype=np.int64), kind="stable")]
-    if rows is None:
-        return in_order
-    return [_override(drawn, row, fleet, stream) for drawn, row in zip(in_order, rows, strict=True)]
-
-
-def _lengths(kind: Kind, n: int, rng: np.random.Generator) -> list[tuple[int, int, int, str]]:
-    """Draw (prompt tokens, output tokens, prompt bytes, text) of n requests of a kind."""
-    outputs = kind.output_tokens.sample(rng, n).tolist()
-    if not kind.prompts:
-        drawn = kind.prompt_tokens.sample(rng, n).tolist()
-        return [
-            (tokens, output, math.ceil(tokens * kind.bytes_per_token), "")
-            for tokens, output in zip(drawn, outputs, strict=True)
-        ]
-    chosen = [kind.prompts[i] for i in rng.integers(0, len(kind.prompts), size=n)]
-    return [
-        (
-            prompt.tokens,
-            output if prompt.output_tokens is None else prompt.output_tokens,
-            len(prompt.text.encode()),
-            prompt.text,
-        )
-        for prompt, output in zip(chosen, outputs, strict=True)
-    ]
-
-
-def _apply_trace_kinds(stream: Stream, rows: Sequence[TraceRow], which: _Ints) -> None:
-    index = {kind.name: k for k, kind in enumerate(stream.kinds)}
-    for i, row in enumerate(rows):
-        if row.kind is None:
-            continue
-        if row.kind not in index:
-            known = ", ".join(index)
-            raise WorkloadError(f"workload.{stream.name}: the trace names kind {row.kind!r}; known: {known}")
-        which[i] = index[row.kind]
-
-
-def _override(drawn: _Row, row: TraceRow, fleet: Fleet, stream: Stream) -> _Row:
-    arrival_s, node, kind, tokens, output, nbytes, text, deadline_s = drawn
-    if row.node is not None:
-        try:
-            node = fleet.node(row.node).name
-        except FleetError as err:
-            raise WorkloadError(f"workload.{stream.name}: the trace at {row.arrival_s} s: {err}") from None
-    if row.prompt_tokens is not None:
-        tokens, text = row.prompt_tokens, ""
-        nbytes = math.ceil(tokens * kind.bytes_per_token)
-    if row.output_tokens is not None:
-        output = row.output_tokens
-    if row.deadline_s is not None:
-        deadline_s = row.deadline_s
-    return (arrival_s, node, kind, tokens, output, nbytes, text, deadline_s)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 #: Classes of user data in the privacy ledger; "none" is no user data.
 LEDGER_CLASSES = ("text", "metadata", "activations", "adapter", "gradient")
 DATA_CLASSES = ("none", *LEDGER_CLASSES)
+#: Why a request failed whose user did not wait for the answer.
+ABANDONED = "abandoned"
 _NONE = (0.0,) * len(LEDGER_CLASSES)
 _ALL_HOME = (0.0, *_NONE)
 
@@ -67,9 +69,12 @@ class Request:
         "_sim",
         "answer_bytes",
         "arrival_s",
+        "attempt",
         "bytes_down",
         "bytes_up",
         "cloud_s",
+        "context_tokens",
+        "conversation",
         "cost_usd",
         "data_class",
         "deadline_s",
@@ -93,6 +98,7 @@ class Request:
         "status",
         "text",
         "tokens_decoded",
+        "turn",
         "users",
     )
 
@@ -103,6 +109,8 @@ class Request:
         self.prompt_bytes, self.answer_bytes = spec.prompt_bytes, spec.answer_bytes
         self.data_class, self.deadline_s, self.model = spec.data_class, spec.deadline_s, spec.model
         self.text = spec.text
+        self.conversation, self.turn, self.attempt = spec.conversation, spec.turn, spec.attempt
+        self.context_tokens = spec.context_tokens
         self.status, self.reason, self.served_by = "unfinished", "", ""
         self.energy_j = self.device_energy_j = self.cloud_s = self.cost_usd = 0.0
         self.bytes_up = self.bytes_down = 0.0
@@ -128,6 +136,17 @@ class Request:
     def settled(self) -> bool:
         """Whether it was finished or rejected."""
         return self.status != "unfinished"
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether the user has left."""
+        return self.reason == ABANDONED
+
+    @property
+    def seen(self) -> bool:
+        """Whether the user has seen a first token."""
+        waited_s = self._sim.now - self.arrival_s
+        return self._first_token_s is not None or any(date <= waited_s for date in self.marks.values())
 
     @property
     def time_left_s(self) -> float:
@@ -161,12 +180,12 @@ class Request:
         """
         self._sim.variant(model)
         if self._hardness is None:
-            self._hardness = uniform(self._sim.seed, "confidence", self.id)
+            self._hardness = uniform(self._sim.seed, "confidence", self.id - self.attempt)
         values = self._sim.confidence.get(model)
         return quantile(values, self._hardness) if values else self._hardness
 
     def finish(self, answer: Any = None, model: str | None = None) -> None:
-        """The user has the answer now.
+        """The user has the answer now; nothing happens if the user has left.
 
         Raises
         ------
@@ -175,6 +194,8 @@ class Request:
         ValueError
             If the scenario has no such variant.
         """
+        if self.abandoned:
+            return
         self._open()
         by = model if model is not None else getattr(answer, "model", "") or self.model
         self._sim.variant(by)
@@ -196,13 +217,15 @@ class Request:
         return seen[-1] if seen else self.e2e_s
 
     def reject(self, reason: str) -> None:
-        """The request is not served.
+        """The request is not served; nothing happens if the user has left.
 
         Raises
         ------
         RuntimeError
             If it was finished or rejected before.
         """
+        if self.abandoned:
+            return
         self._open()
         self._settle("rejected", str(reason) or Rejected.default)
 
@@ -210,6 +233,11 @@ class Request:
         """Settle it with what ended its handler."""
         if not self.settled:
             self._settle("failed", _explained(error))
+
+    def abandon(self) -> None:
+        """The user leaves."""
+        self._open()
+        self._settle("failed", ABANDONED)
 
     def close(self) -> None:
         """The simulation is over."""
@@ -279,6 +307,9 @@ class Request:
         left_home = (math.fsum(home.values()), *map(home.get, LEDGER_CLASSES, _NONE)) if home else _ALL_HOME
         return (
             self.id,
+            self.conversation,
+            self.turn,
+            self.attempt,
             self.node,
             self.arrival_s,
             self.kind,

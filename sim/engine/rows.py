@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 #: Columns of `RunResult.requests` in their order; docs/study.md says what they mean.
 REQUEST_COLUMNS = (
     "id",
+    "conversation",
+    "turn",
+    "attempt",
     "node",
     "arrival_s",
     "kind",
@@ -43,7 +46,8 @@ REQUEST_COLUMNS = (
 )
 _TYPES: dict[str, Any] = dict.fromkeys(REQUEST_COLUMNS, np.float64)
 _TYPES |= dict.fromkeys(("node", "kind", "data_class", "status", "reason", "model"), np.int32)
-_TYPES |= dict.fromkeys(("id", "prompt_tokens", "output_tokens", "tokens_wasted"), np.int64)
+_TYPES |= dict.fromkeys(("id", "conversation", "prompt_tokens", "output_tokens", "tokens_wasted"), np.int64)
+_TYPES |= dict.fromkeys(("turn", "attempt"), np.uint16)
 _TYPES["escalated"] = np.bool_
 #: Rows that wait as objects before they become columns.
 _CHUNK = 4096

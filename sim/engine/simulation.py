@@ -21,6 +21,7 @@ from .arrivals import Arrivals
 from .compute import Plan
 from .errors import StrategyError
 from .here import Fleet, Here, generate
+from .initial import begin
 from .network import LinkState, place
 from .node import NodeState
 from .request import Request
@@ -222,6 +223,7 @@ class Simulation:
             raise self.error
         self.end_s = max(duration_s, self.now)
         self._day_over = False  # nothing is left to stop
+        self.arrivals.close()
 
     def _set_up(self) -> None:
         try:
@@ -230,8 +232,7 @@ class Simulation:
             self.strategy_raised(None, error)
             return
         for state in self.nodes.values():
-            for model in state.models:
-                state.memory.place(model)
+            begin(self, state)
             if state.models and "generate" not in state.services and "generate" not in state.ports:
                 state.services["generate"] = generate
 
@@ -249,7 +250,7 @@ class Simulation:
 
     def request_settled(self, request: Request) -> None:
         """A request was finished, rejected or failed."""
-        self.arrivals.open -= 1
+        self.arrivals.settled(request)
         if request.users == 0:
             self.rows.add(request)
         self._end_if_idle()

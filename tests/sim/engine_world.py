@@ -112,6 +112,7 @@ class World:
     duration_s: float = 100.0
     context: int = 0
     weights: dict[str, int] = field(default_factory=lambda: {SMALL: 1000, LARGE: 1000})
+    initial: dict[str, Any] = field(default_factory=dict)
 
     @property
     def models(self) -> dict[str, Variant]:

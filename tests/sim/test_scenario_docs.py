@@ -13,6 +13,7 @@ from edgellm.sim.scenario import load_scenario
 
 DOC = (Path(__file__).parents[2] / "docs" / "scenario.md").read_text("utf-8")
 LENGTHS = ("prompt_tokens", "output_tokens")
+TIMES = ("think_time", "patience")
 
 
 def _example() -> dict[str, Any]:
@@ -39,7 +40,7 @@ def _used(value: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
     for key, inner in value.items():
         pattern = ".".join((*path, key))
         yield pattern
-        if path == () and key in ("models", "fleet", "workload"):
+        if path == () and key in ("models", "fleet", "initial", "workload"):
             for below in inner.values():
                 yield from _used(below, (key, "*"))
         elif path == ("fleet", "*") and isinstance(inner, dict):
@@ -49,6 +50,10 @@ def _used(value: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
                 yield from _used(below, (*path, "kinds", "*"))
         elif key in LENGTHS:
             yield from _used(inner, (*path, "lengths"))
+        elif key == "turns":
+            yield from _used(inner, (*path, "kinds", "*", "lengths"))
+        elif key in TIMES:
+            yield from _used(inner, (*path, "times"))
         elif key not in ("device", "data"):  # whose keys are names of profiles
             yield from _used(inner, (*path, key))
 
