@@ -54,6 +54,12 @@ class Progress:
         elif self._shown and time.monotonic() >= self._next_line_s:
             self._line()
 
+    def note(self, title: str) -> None:
+        """Say what is being done from now on."""
+        self.title = title
+        if self._bar is not None:
+            self._bar.set_description(title)
+
     def close(self) -> None:
         """End the display; may be called more than once."""
         if self._bar is not None:

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--threads", type=int, help="threads of the profile; all cores by default")
     parser.add_argument("--budget-s", type=float, default=60.0, help="seconds to spend, roughly (60)")
+    parser.add_argument(
+        "--quick", action="store_true", help="one model, two thread counts, nothing at once: half a minute"
+    )
+    parser.add_argument(
+        "--soak",
+        type=float,
+        default=0.0,
+        metavar="MINUTES",
+        help="decode so long at the end, to see it heat up",
+    )
     parser.add_argument("--idle-w", type=float, help="power while idle, from a meter at the wall")
     parser.add_argument("--active-w", type=float, help="power while a model runs, idle included")
     parser.add_argument("--price-usd", type=float, help="price of the machine")
@@ -32,6 +41,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--threads must be at least 1")
     if not 1.0 <= args.budget_s <= 3600.0:
         raise UsageError("--budget-s must be from 1 to 3600")
+    if not 0.0 <= args.soak <= 24 * 60:
+        raise UsageError("--soak must be from 0 to 1440 minutes")
     for name in ("idle_w", "active_w"):
         value = getattr(args, name)
         if value is not None and not 0 < value < 1e6:
@@ -41,24 +52,36 @@ def run(args: argparse.Namespace) -> int:
     # the engine is loaded only once the arguments are good
     import edgellm
     from edgellm import models
-    from edgellm.cost.calibrate import calibrate, write_profile
+    from edgellm._progress import Progress
+    from edgellm.cost.calibrate import calibrate, steps
+    from edgellm.cost.machine import usable_cores
+    from edgellm.cost.profile_file import write_profile
 
     path = models.resolve(args.model)
 
     def load(file: str, threads: int) -> Any:
         return edgellm.load(file, threads=threads)
 
-    result = calibrate(
-        str(path),
-        load,
-        threads=args.threads,
-        budget_s=args.budget_s,
-        idle_w=args.idle_w,
-        active_w=args.active_w,
-        price_usd=args.price_usd,
-        stamp={"numerics": str(edgellm.__numerics__), "edgellm": edgellm.__version__, **_features()},
-        report=lambda line: print(f"measuring: {line}", file=sys.stderr, flush=True),
-    )
+    total = steps(args.threads or usable_cores(), args.quick, args.soak)
+    with Progress("calibrating", total, unit="steps", shown=not args.json) as bar:
+
+        def report(line: str) -> None:
+            bar.note(line)
+            bar.advance(1)
+
+        result = calibrate(
+            str(path),
+            load,
+            threads=args.threads,
+            budget_s=min(args.budget_s, 15.0) if args.quick else args.budget_s,
+            quick=args.quick,
+            soak_s=60.0 * args.soak,
+            idle_w=args.idle_w,
+            active_w=args.active_w,
+            price_usd=args.price_usd,
+            stamp={"numerics": str(edgellm.__numerics__), "edgellm": edgellm.__version__, **_features()},
+            report=report,
+        )
     written = write_profile(result.profile, args.out)
     if args.json:
         print(json.dumps(_as_json(result, written)))
@@ -78,6 +101,11 @@ def _as_json(result: Any, written: Path) -> dict[str, Any]:
     return {
         "profile": str(written),
         "constants": {key: constant.value for key, constant in result.profile.constants()},
+        "intervals": {
+            key: [constant.low, constant.high]
+            for key, constant in result.profile.constants()
+            if constant.low is not None and constant.high is not None
+        },
         "guessed": [key for key, constant in result.profile.constants() if constant.guess],
         "fitted_errors": dict(result.fitted),
         "held_out_errors": dict(result.held_out),
@@ -93,12 +121,16 @@ def _print(result: Any, written: Path) -> None:
     print()
     for key, constant in result.profile.constants():
         mark = "  (guess)" if constant.guess else ""
+        if constant.low is not None and constant.high is not None:
+            mark = f"  [{constant.low:.4g}, {constant.high:.4g}]{mark}"
         print(f"{key:<36} {constant.value:>14.6g}{mark}")
     print()
     print("error of the fit:      " + _errors(result.fitted))
     print("error on held-out:     " + _errors(result.held_out))
     print(f"power, idle:           {result.power.idle_w:.1f} W ({result.power.idle_source})")
     print(f"power, active:         {result.power.active_w:.1f} W ({result.power.active_source})")
+    if result.soak is not None:
+        print(f"soak:                  {100 * result.soak.sustained:.0f} % of the pace is sustained")
     if result.profile.notes:
         print(f"note:                  {result.profile.notes}")
     print(f"profile:               {written}")

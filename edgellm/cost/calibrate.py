@@ -1,104 +1,45 @@
-"""Measures this machine with the engine and writes its profile; `edgellm calibrate` is the front door.
+"""Measures this machine with the engine and fits its profile; `edgellm calibrate` is the front door.
 
-Uses only the engine's public interface, so what is measured is what a user gets. Impure: it looks at clocks
-and files.
+The minimal set: two models (the given one, and one made here in several formats), three prompts and three
+contexts of which one each only judges the fit, one run per thread count, a probe of overheads, a prefill and
+a decode at once, and, if asked for, a soak.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import statistics
-import tempfile
 import time
-import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
-
-from edgellm._atomic import replacing
 
 from . import machine
 from .constant import Constant
 from .fit import Observation, fit_device
-from .load import device_from_mapping, user_profile_dir
 from .machine import Power
+from .measure import (
+    CONTEXTS,
+    PROMPTS,
+    LoadModel,
+    Point,
+    measure_format,
+    measure_model,
+    measure_probe,
+    measure_threads,
+)
 from .model_profile import ModelProfile
-from .probe import PROBE, PROBE_QUANT, write_probe
-from .profile import PROFILE_SCHEMA, DeviceProfile
+from .parts import ThermalProfile
+from .probe import PROBE, PROBE_QUANT, second_model
+from .profile import DeviceProfile
+from .stress import Soak, Together, measure_soak, measure_together
 
-#: Contexts at which decode is timed and lengths of prompts whose prefill is timed, on a machine that is fast
-#: enough; what is held out is never fitted.
-_CONTEXTS = {"near": 16, "held out": 200, "far": 400}
-_PROMPTS = {"short": 24, "held out": 64, "long": 160}
-_LEAST = {"near": 4, "short": 4, "held out": 12, "far": 32, "long": 24}
 _FITTED = ("bandwidth", "layer_overhead", "ops", "attention")
-_DECODE_STEPS = 12
-
-
-class Session(Protocol):
-    """What a session of the engine offers, as far as it is used here."""
-
-    def eval(self, ids: Sequence[int], logits: Any = "last") -> NDArray[np.float32]:
-        """Feed tokens and return logits."""
-        ...
-
-    def truncate(self, length: int) -> None:
-        """Forget what is beyond `length`."""
-        ...
-
-
-class EngineModel(Protocol):
-    """What a model of the engine offers, as far as it is used here."""
-
-    @property
-    def config(self) -> Any:
-        """The shape of the model."""
-        ...
-
-    def plan(self, context: int) -> Any:
-        """Bytes by part."""
-        ...
-
-    def session(self, context: int) -> Any:
-        """Open a session."""
-        ...
-
-    def close(self) -> None:
-        """Free the model."""
-        ...
-
-
-LoadModel = Callable[[str, int], EngineModel]
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One measured time: the median over `repeats`, with the middle half of them as its spread."""
-
-    what: str  # "decode" or "prefill"
-    place: str  # "near", "held out" or "far"; "short", "held out" or "long"
-    threads: int
-    tokens: int
-    context: int
-    seconds: float
-    low_s: float
-    high_s: float
-    repeats: int
-    probe: bool = False
-
-    @property
-    def label(self) -> str:
-        """Say what was timed."""
-        what = f"decode at {self.context}" if self.what == "decode" else f"prefill of {self.tokens}"
-        return f"{what}, probe" if self.probe else what
+#: Formats in which the second model is measured.
+FORMATS = ("q4_0", "q8_0")
+_RESAMPLES = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +51,53 @@ class Calibration:
     fitted: Mapping[str, float]
     held_out: Mapping[str, float]
     power: Power
+    together: Together | None = None
+    soak: Soak | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """The points of a run, and what is needed to turn them into observations."""
+
+    points: tuple[Point, ...]
+    shape: ModelProfile
+    read_bytes: float
+    second: ModelProfile
+    threads: int
+    source: str
+
+    def mine(self) -> list[Point]:
+        return [point for point in self.points if point.threads == self.threads]
+
+    def observation(self, point: Point) -> Observation:
+        """Return the point as the fit takes it; the given model's format has no factors of its own."""
+        if point.model == "probe":
+            return Observation(PROBE, PROBE_QUANT, 1, point.context, point.seconds)
+        if point.model:
+            return Observation(self.second, point.model, point.tokens, point.context, point.seconds)
+        return Observation(
+            self.shape, "f16", point.tokens, point.context, point.seconds, read_bytes=self.read_bytes
+        )
+
+
+def thread_counts(most: int) -> list[int]:
+    """Return the numbers of threads that get a run of their own, beside the most.
+
+    Examples
+    --------
+    >>> thread_counts(1), thread_counts(4), thread_counts(12)
+    ([], [1, 2, 3], [1, 2, 4, 8])
+    """
+    if most <= 4:
+        return list(range(1, most))
+    return [2**i for i in range(most.bit_length()) if 2**i < most]
+
+
+def steps(threads: int, quick: bool, soak_s: float) -> int:
+    """Return how many things a calibration reports, for a progress bar."""
+    counts = len(thread_counts(threads))
+    more = min(counts, 1) if quick else counts + len(FORMATS) + 1
+    return 2 + len(PROMPTS) + len(CONTEXTS) + more + (soak_s > 0)
 
 
 def calibrate(
@@ -118,6 +106,8 @@ def calibrate(
     *,
     threads: int | None = None,
     budget_s: float = 60.0,
+    quick: bool = False,
+    soak_s: float = 0.0,
     idle_w: float | None = None,
     active_w: float | None = None,
     price_usd: float | None = None,
@@ -136,6 +126,10 @@ def calibrate(
         Threads of the profile; None for all cores that this process may use.
     budget_s : float
         Seconds that the measurement should take, roughly; a slow machine gets shorter prompts.
+    quick : bool
+        Leave out the second model, work at once, and all thread counts but one and the most.
+    soak_s : float
+        Seconds of decode without a pause at the end, to see how the machine slows down; 0 for none.
     idle_w, active_w : float or None
         Watts from a meter at the wall; None measures the processor's packages where the system lets us, else
         guesses and says so.
@@ -144,7 +138,7 @@ def calibrate(
     stamp : mapping of str to str
         More facts for the stamp: features of the processor, version of the arithmetic.
     report : callable
-        Gets one line about each thing that is measured.
+        Gets one line about each thing that is measured, `steps` in all.
 
     Returns
     -------
@@ -153,7 +147,7 @@ def calibrate(
     Raises
     ------
     ValueError
-        If the budget, the threads or a power is not positive.
+        If the budget, the threads, the soak or a power is not positive.
     """
     cores = machine.usable_cores()
     most = cores if threads is None else threads
@@ -161,21 +155,28 @@ def calibrate(
         raise ValueError(f"the budget must be positive, got {budget_s}")
     if most < 1:
         raise ValueError(f"threads must be at least 1, got {most}")
+    if not 0 <= soak_s < 1e6:
+        raise ValueError(f"the soak must be 0 s or more, got {soak_s}")
     machine.choose_power(idle_w, active_w, None, None, most)  # bad watts fail before the work
     busy_note = machine.busy(cores)
-    if busy_note:
-        report(f"note: {busy_note}")
     report("memcpy and storage")
     memcpy = machine.memcpy_bytes_per_s()
     storage = machine.storage_bytes_per_s(path)
     idle = machine.idle_watts()
     before, started = machine.rapl_counters(), time.perf_counter()
-    points, shape, read_bytes = _measure(path, load, most, budget_s * (0.9 if most == 1 else 0.6), report)
+    points, shape, read_bytes = measure_model(path, load, most, 0.6 * budget_s, report)
     active = machine.watts_between(before, machine.rapl_counters(), time.perf_counter() - started)
-    if most > 1:
-        points += _measure(path, load, 1, budget_s * 0.3, report)[0]
-    report("overhead per layer")
-    points.append(_measure_probe(load, most))
+    counts = thread_counts(most)[:1] if quick else thread_counts(most)
+    for count in counts:
+        points += measure_threads(path, load, count, points[: len(PROMPTS) + len(CONTEXTS)], report)
+    second = second_model(machine.installed_bytes())
+    together = None
+    if not quick:
+        for quant in FORMATS:
+            points += measure_format(second, quant, load, most, report)
+        together = measure_together(path, load, most, 0.15 * budget_s, report)
+    points.append(measure_probe(load, most, report))
+    soak = measure_soak(path, load, most, soak_s, report) if soak_s else None
     power = machine.choose_power(idle_w, active_w, idle, active, most)
     full = {
         "machine": machine.cpu_model(),
@@ -185,101 +186,16 @@ def calibrate(
         "model": os.path.basename(path),
         **stamp,
     }
-    start = replace(_starting_profile(full, memcpy, storage, power, price_usd), notes=busy_note)
-    return _finish(start, points, shape, read_bytes, power)
-
-
-def _measure(
-    path: str, load: LoadModel, threads: int, budget_s: float, report: Callable[[str], None]
-) -> tuple[list[Point], ModelProfile, float]:
-    """Time prefill and decode with some threads; return also the model's shape and bytes per step."""
-    model = load(path, threads)
-    try:
-        limit = min(int(model.config.context), 512)
-        session: Session = model.session(limit)
-        ids = [int(i) for i in np.random.default_rng(7).integers(0, int(model.config.vocab), size=limit)]
-        session.eval(ids[:2])
-        one_s = min(_times(partial(_rerun, session, 2, ids[:1]), 2))
-        scale = min(1.0, budget_s / (one_s * 1200.0), (limit - 2) / (_CONTEXTS["far"] + 2))
-        crowd = "thread" if threads == 1 else "threads"
-        points: list[Point] = []
-        for place, length in _PROMPTS.items():
-            tokens = max(_LEAST[place], round(length * scale))
-            report(f"prefill of {tokens} tokens, {threads} {crowd}")
-            times = _times(partial(_rerun, session, 0, ids[:tokens]), 4 if scale == 1.0 else 1)
-            points.append(_point("prefill", place, threads, tokens, 0, times))
-        session.truncate(0)
-        at = 0
-        for place, length in _CONTEXTS.items():
-            context = max(_LEAST[place], round(length * scale))
-            report(f"decode at context {context}, {threads} {crowd}")
-            session.eval(ids[at:context])
-            at = context
-            times = _times(partial(_rerun, session, context, ids[:1]), _DECODE_STEPS if scale > 0.2 else 4)
-            session.truncate(context)
-            points.append(_point("decode", place, threads, 1, context, times))
-        shape, read_bytes = _shape_of(model)
-    finally:
-        model.close()
-    return points, shape, read_bytes
-
-
-def _rerun(session: Session, length: int, ids: Sequence[int]) -> None:
-    session.truncate(length)
-    session.eval(ids)
-
-
-def _shape_of(model: EngineModel) -> tuple[ModelProfile, float]:
-    """Return the model's shape, and the bytes of weights that a decode step reads."""
-    c = model.config
-    shape = ModelProfile(
-        name="measured",
-        title="the model of the calibration",
-        layers=int(c.layers),
-        width=int(c.width),
-        heads=int(c.heads),
-        kv_heads=int(c.kv_heads),
-        head_dim=int(c.head_dim),
-        ffn=int(c.ffn),
-        vocab=int(c.vocab),
-        tied=bool(c.tied),
-        context=int(c.context),
-        source="its GGUF file",
+    start = replace(
+        _starting_profile(full, memcpy, storage, power, price_usd),
+        notes=busy_note or machine.busy(cores),
+        runtime=f"edgellm {stamp['edgellm']}" if "edgellm" in stamp else "edgellm",
+        firmware=machine.kernel(),
     )
-    weights = float(model.plan(64).weights_bytes)
-    # an embedding of its own is not read; its share is taken as that of its values
-    return shape, weights * (1.0 if shape.tied else 1.0 - shape.embedding_params / shape.params)
-
-
-def _measure_probe(load: LoadModel, threads: int) -> Point:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "probe.gguf"
-        with path.open("wb") as file:
-            write_probe(file)
-        model = load(str(path), threads)
-        try:
-            session: Session = model.session(64)
-            session.eval([5, 6, 7, 8])
-            times = _times(partial(_rerun, session, 4, [9]), 30)
-        finally:
-            model.close()
-    return replace(_point("decode", "near", threads, 1, 4, times), probe=True)
-
-
-def _times(work: Callable[[], object], repeats: int) -> list[float]:
-    """Time `work` after one run that warms it up."""
-    work()
-    found = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        found.append(max(time.perf_counter() - start, 1e-9))
-    return found
-
-
-def _point(what: str, place: str, threads: int, tokens: int, context: int, times: Sequence[float]) -> Point:
-    low, high = (float(x) for x in np.percentile(np.asarray(times), [25, 75]))
-    return Point(what, place, threads, tokens, context, statistics.median(times), low, high, len(times))
+    source = f"edgellm calibrate, {full['date']}: fitted to {full['model']}"
+    return _finish(
+        start, _Measured(tuple(points), shape, read_bytes, second, most, source), power, together, soak
+    )
 
 
 def _starting_profile(
@@ -335,89 +251,116 @@ def _starting_profile(
 
 
 def _finish(
-    start: DeviceProfile, points: Sequence[Point], shape: ModelProfile, read_bytes: float, power: Power
+    start: DeviceProfile, measured: _Measured, power: Power, together: Together | None, soak: Soak | None
 ) -> Calibration:
-    """Fit the profile to the points with all threads, and judge it on those held out."""
-
-    def observation(point: Point) -> Observation:
-        if point.probe:
-            return Observation(PROBE, PROBE_QUANT, 1, point.context, point.seconds)
-        return Observation(shape, "f16", point.tokens, point.context, point.seconds, read_bytes=read_bytes)
-
-    stamp = dict(start.stamp)
-    mine = [point for point in points if str(point.threads) == stamp["threads"]]
-    used = [point for point in mine if point.place != "held out"]
-    source = f"edgellm calibrate, {stamp['date']}: fitted to {stamp['model']}"
+    """Fit the profile to the points with all threads, judge it on those held out, and give it intervals."""
     # what is timed is the engine alone; the host's part is left out of the fit and stays as it is
     bare = replace(start, host_overhead_s=Constant(0.0, "s", ""))
-    fitted = fit_device(bare, [observation(point) for point in used], _FITTED, source)
-    near = next(point for point in mine if point.place == "near" and not point.probe)
-    rate = fitted.bandwidth_decode_bytes_per_s
-    low, high = rate.value * near.seconds / near.high_s, rate.value * near.seconds / near.low_s
-    spread = replace(rate, low=min(low, rate.value), high=max(high, rate.value))
-    for point in points:
+    fitted = _fit(bare, measured)
+    mine = measured.mine()
+    errors = {point.label: measured.observation(point).error(fitted) for point in mine}
+    held_out = {point.label for point in mine if point.place == "held out"}
+    worst = max(abs(errors[label]) for label in held_out)
+    profile = _with_intervals(fitted, bare, measured, worst)
+    source = measured.source
+    changed: dict[str, object] = {
+        "threads": _thread_table(measured),
+        "host_overhead_s": start.host_overhead_s,
+    }
+    if together is not None:
+        value, low, high = together.occupancy()
+        words = f"{source}; a prefill and a decode at once"
+        changed["occupancy"] = Constant(value, "ratio", words, low, high)
+    stamp = dict(start.stamp)
+    for point in measured.points:
         stamp[f"{point.label}, threads {point.threads}, ms"] = f"{1000 * point.seconds:.3f}"
-    profile = replace(
-        fitted,
-        host_overhead_s=start.host_overhead_s,
-        bandwidth_decode_bytes_per_s=spread,
-        stamp=MappingProxyType(stamp),
-    )
+    if together is not None:
+        shares = zip(("prefill", "decode"), (together.prefill, together.decode), strict=True)
+        stamp |= {f"{what} beside the other, share of its pace": f"{np.median(x):.3f}" for what, x in shares}
+    if soak is not None:
+        stamp["soak, sustained share of the pace"] = f"{soak.sustained:.3f}"
+        changed["thermal"] = _thermal(soak, power, source)
     return Calibration(
-        profile=profile,
-        points=tuple(points),
-        fitted=MappingProxyType({p.label: observation(p).error(fitted) for p in used}),
-        held_out=MappingProxyType(
-            {p.label: observation(p).error(fitted) for p in mine if p.place == "held out"}
-        ),
+        profile=replace(profile, stamp=MappingProxyType(stamp), **changed),  # type: ignore[arg-type]  # fields
+        points=measured.points,
+        fitted=MappingProxyType({k: v for k, v in errors.items() if k not in held_out}),
+        held_out=MappingProxyType({k: v for k, v in errors.items() if k in held_out}),
         power=power,
+        together=together,
+        soak=soak,
     )
 
 
-def profile_toml(profile: DeviceProfile) -> str:
-    """Return a device profile as TOML that `load_device` reads back."""
-    lines = [
-        "# Written by edgellm calibrate; docs/profiles.md explains the keys.",
-        f"schema = {PROFILE_SCHEMA}",
-        'kind = "device"',
-        f"name = {_quoted(profile.name)}",
-        f"title = {_quoted(profile.title)}",
-        f"notes = {_quoted(profile.notes)}",
-    ]
-    for key, constant in profile.constants():
-        parts = [f"value = {float(constant.value)!r}"]
-        parts += [
-            f"{name} = {float(bound)!r}"
-            for name, bound in (("low", constant.low), ("high", constant.high))
-            if bound is not None
-        ]
-        parts.append(f"source = {_quoted(constant.source)}")
-        if constant.guess:
-            parts.append("guess = true")
-        lines.append(f"{key} = {{ {', '.join(parts)} }}")
-    lines += ["", "[stamp]", *(f"{_quoted(key)} = {_quoted(text)}" for key, text in profile.stamp.items())]
-    return "\n".join(lines) + "\n"
+def _fit(bare: DeviceProfile, measured: _Measured) -> DeviceProfile:
+    """Return the profile fitted to the given model and the probe, with factors for the other formats."""
+    used = [point for point in measured.mine() if point.place != "held out"]
+    own = [measured.observation(point) for point in used if point.model in ("", "probe")]
+    fitted = fit_device(bare, own, _FITTED, measured.source)
+    bandwidth: dict[str, Constant] = {}
+    ops: dict[str, Constant] = {}
+    for quant in dict.fromkeys(point.model for point in used if point.model not in ("", "probe")):
+        seen = [measured.observation(point) for point in used if point.model == quant]
+        alone = fit_device(fitted, seen, ("bandwidth", "ops"), measured.source)
+        for table, key in ((bandwidth, "bandwidth_decode_bytes_per_s"), (ops, "ops_per_s")):
+            factor = getattr(alone, key).value / getattr(fitted, key).value
+            table[quant] = Constant(factor, "ratio", f"{measured.source}, and to a second model in {quant}")
+    if not bandwidth:
+        return fitted
+    return replace(fitted, format_bandwidth=MappingProxyType(bandwidth), format_ops=MappingProxyType(ops))
 
 
-def write_profile(profile: DeviceProfile, path: Path | None = None) -> Path:
-    """Write a profile where scenarios find it, whole or not at all; return the path.
+def _with_intervals(
+    fitted: DeviceProfile, bare: DeviceProfile, measured: _Measured, worst: float
+) -> DeviceProfile:
+    """Return the fitted profile with an interval for each constant.
 
-    Raises
-    ------
-    OSError
-        If the file cannot be written.
-    ProfileError
-        If the profile would not be accepted when it is read back; nothing is written.
+    The middle 95 % of fits to resampled times, and no narrower than the worst error on what was held out.
     """
-    target = user_profile_dir() / "this-machine.toml" if path is None else path
-    text = profile_toml(profile)
-    device_from_mapping(tomllib.loads(text), str(target))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(target) as file:
-        file.write(text.encode())
-    return target
+    rng = np.random.default_rng(7)
+    found: dict[str, list[float]] = {}
+    for _ in range(_RESAMPLES):
+        again = replace(measured, points=tuple(point.resampled(rng) for point in measured.points))
+        for key, constant in _fit(bare, again).constants():
+            found.setdefault(key, []).append(constant.value)
+    changed = {}
+    for key, constant in fitted.constants():
+        if constant.source.startswith(measured.source):
+            low, high = (float(x) for x in np.percentile(np.asarray(found[key]), [2.5, 97.5]))
+            value = constant.value
+            changed[key] = replace(
+                constant, low=min(low, value / (1.0 + worst)), high=max(high, value * (1.0 + worst))
+            )
+    return fitted.with_constants(changed)
 
 
-def _quoted(text: str) -> str:
-    """Return a TOML string; JSON's escapes are TOML's, but for the delete character."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+def _thread_table(measured: _Measured) -> Mapping[int, Constant]:
+    """Return by threads how many times longer a decode takes than with all; the spread holds a prefill."""
+    seconds = {
+        (point.threads, point.what): point.seconds
+        for point in measured.points
+        if point.model == "" and point.place in ("short", "near")
+    }
+    table: dict[int, Constant] = {}
+    for threads in sorted({threads for threads, _ in seconds}):
+        decode, prefill = (
+            seconds[threads, what] / seconds[measured.threads, what] for what in ("decode", "prefill")
+        )
+        source = f"{measured.source}; decode with {threads} against {measured.threads} threads"
+        table[threads] = Constant(decode, "ratio", source, min(decode, prefill), max(decode, prefill))
+    return MappingProxyType(table if len(table) > 1 else {})
+
+
+def _thermal(soak: Soak, power: Power, source: str) -> ThermalProfile | None:
+    """Return how the machine heats up and slows down, where the soak showed it."""
+    heat = soak.heat(power.active_w - power.idle_w)
+    if heat is None:
+        return None
+    r_k_per_w, c_j_per_k, throttle_c = heat
+    words, guess = f"{source}; soak", power.active_guess or power.idle_guess
+    return ThermalProfile(
+        r_k_per_w=Constant(r_k_per_w, "k_per_w", words, guess=guess),
+        c_j_per_k=Constant(c_j_per_k, "j_per_k", words, guess=guess),
+        throttle_c=Constant(throttle_c, "c", words),
+        resume_c=Constant(throttle_c - 3.0, "c", "guess: a little below where it slowed down", guess=True),
+        factor=Constant(soak.sustained, "ratio", words),
+    )

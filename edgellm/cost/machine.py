@@ -63,6 +63,11 @@ def cpu_model() -> str:
     return platform.processor() or platform.machine() or "unknown"
 
 
+def kernel() -> str:
+    """Return name and release of the operating system's kernel."""
+    return f"{platform.system()} {platform.release()}".strip()
+
+
 def busy(cores: int) -> str:
     """Say that other work keeps the machine busy, or return an empty text."""
     try:

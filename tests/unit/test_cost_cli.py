@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from edgellm.cli import main
-from edgellm.cost.probe import write_probe
+from edgellm.cost.probe import PROBE, PROBE_QUANT, write_synthetic
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,7 @@ from edgellm.cost.probe import write_probe
         ["--idle-w", "-1"],
         ["--active-w", "inf"],
         ["--price-usd", "-1"],
+        ["--soak", "-1"],
         ["--colour", "red"],
     ],
 )
@@ -42,12 +43,14 @@ def test_calibrate_writes_a_profile_and_prints_json(
     # the probe itself is the smallest model there is: the profile is nonsense, the path through is whole
     path, out = tmp_path / "small.gguf", tmp_path / "mine.toml"
     with path.open("wb") as file:
-        write_probe(file)
-    arguments = ["--budget-s", "1", "--idle-w", "3", "--active-w", "9", "--threads", "1", "--json"]
+        write_synthetic(file, PROBE, PROBE_QUANT)
+    arguments = ["--quick", "--budget-s", "1", "--idle-w", "3", "--active-w", "9", "--threads", "1", "--json"]
     assert main(["calibrate", str(path), "--out", str(out), *arguments]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["profile"] == str(out)
     assert printed["constants"]["idle_w"] == 3.0
     assert "idle_w" not in printed["guessed"]
     assert len(printed["held_out_errors"]) == 2
+    low, high = printed["intervals"]["bandwidth_decode_bytes_per_s"]
+    assert low <= printed["constants"]["bandwidth_decode_bytes_per_s"] <= high
     assert out.exists()
