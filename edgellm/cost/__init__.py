@@ -42,9 +42,13 @@ from .roofline import (
     verify_time_s,
     with_threads,
 )
+from .scores import known_errors, shipped_tables
+from .split import SplitStep, split_bytes, split_step
 from .step_costs import Budget, StepCosts, step_costs
+from .tables import Measurements, TableError, read_measurements
 from .thermal import Thermal, thermal_of
 from .units import UnitError, parse_quantity
+from .validate import Validation, validate
 
 __all__ = [
     "BLOCKS",
@@ -62,6 +66,7 @@ __all__ = [
     "IdleMode",
     "IdleState",
     "LinkProfile",
+    "Measurements",
     "ModelProfile",
     "NodePower",
     "PowerProfile",
@@ -69,15 +74,19 @@ __all__ = [
     "RadioPower",
     "RadioProfile",
     "SizeFactor",
+    "SplitStep",
     "StepCosts",
+    "TableError",
     "Thermal",
     "ThermalProfile",
     "TlsProfile",
     "UnitError",
+    "Validation",
     "battery_of",
     "budget",
     "decode_time_s",
     "device_from_mapping",
+    "known_errors",
     "known_profiles",
     "link_from_mapping",
     "load_device",
@@ -90,11 +99,16 @@ __all__ = [
     "power_of",
     "prefill_time_s",
     "radio_of",
+    "read_measurements",
+    "shipped_tables",
+    "split_bytes",
+    "split_step",
     "step_costs",
     "step_time_s",
     "thermal_of",
     "thread_slowdown",
     "user_profile_dir",
+    "validate",
     "verify_time_s",
     "with_threads",
 ]

@@ -15,7 +15,8 @@ BLOCKS: Mapping[str, tuple[int, int]] = MappingProxyType(
         "q4_0": (32, 18), "q4_1": (32, 20), "q5_0": (32, 22), "q5_1": (32, 24), "q8_0": (32, 34),
         "q2_k": (256, 84), "q3_k": (256, 110), "q4_k": (256, 144), "q5_k": (256, 176), "q6_k": (256, 210),
         "iq4_nl": (32, 18), "tq1_0": (256, 54), "tq2_0": (256, 66),
-        "i8": (1, 1),  # one byte a weight and a scale a row: the w8a8 of neural processors, not of GGUF
+        # bits alone, with scales too rare to count: formats of other engines, not of GGUF
+        "i8": (1, 1), "i4": (2, 1), "i2": (4, 1),
     }
 )  # fmt: skip
 #: File types that mix two storage types: most matrices, and the more sensitive ones of some layers.
