@@ -17,6 +17,8 @@ REPLICATIONS = 10
 #: seeds share none.
 SEEDS_APART = 1000
 MODES = ("terminating", "steady")
+#: Who solves the sharing of nodes and links: exact queues of our own, or SimGrid.
+SOLVERS = ("exact", "simgrid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class StudySettings:
     mode: str = "terminating"
     warmup_s: float | None = None
     batches: int = 20
+    solver: str = "exact"
 
     def seeds_for(self, compared: bool) -> tuple[int, ...]:
         """Return the seeds of the replications.
@@ -100,6 +103,7 @@ def build_study(table: Table, models: Mapping[str, Any], duration_s: float) -> S
         mode=mode,
         warmup_s=warmup_s,
         batches=table.whole("batches", 20, low=2, high=10_000),
+        solver=table.choice("solver", SOLVERS, SOLVERS[0]),
     )
 
 

@@ -51,7 +51,9 @@ KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "slo": ("ttft", "tpot", "e2e", "target"),
         "prices": ("electricity", "data"),
         "quality": ("text", "tokens", "context", "kv"),
-        "study": ("strategies", "seeds", "models", "seed", "replications", "mode", "warmup", "batches"),
+        "study": (
+            "strategies", "seeds", "models", "seed", "replications", "mode", "solver", "warmup", "batches",
+        ),
     }
 )  # fmt: skip
 

@@ -116,7 +116,7 @@ def evaluate(
         Planned(
             info["label"],
             base,
-            engine.RunTask(sc, strategy, seed, confidence, TRACED * (seed == seed_list[0])),
+            engine.RunTask(sc, strategy, seed, confidence, TRACED * (seed == seed_list[0]), sc.study.solver),
         )
         for strategy, info in chosen
         for base, sc in variants

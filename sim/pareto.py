@@ -325,7 +325,8 @@ class _Trier:
             qualities = self._quality_of(scenario)
             confidence = {name: item.confidence for name, item in qualities.items()}
             metas[key] = evaluation.describe(scenario, [info], list(self._seeds), []), qualities
-            tasks = [engine.RunTask(scenario, strategy, s, confidence) for s in self._seeds]
+            solver = scenario.study.solver
+            tasks = [engine.RunTask(scenario, strategy, s, confidence, 0, solver) for s in self._seeds]
             plan += [Planned(key, "", task) for task in tasks]
         made = sweep(engine, plan, self._store, workers, executor, bar)
         self.interrupted = made.interrupted

@@ -33,7 +33,15 @@ class Planned:
 
         task, versions = self.task, (SCHEMA, edgellm.__version__, str(edgellm.__numerics__))
         confidence = sorted(task.confidence.items())
-        what = (self.strategy, self.base_model, task.scenario.digest, task.strategy, task.seed, confidence)
+        what = (
+            self.strategy,
+            self.base_model,
+            task.scenario.digest,
+            task.strategy,
+            task.seed,
+            confidence,
+            task.solver,
+        )
         return fingerprint(versions, what)
 
 

@@ -37,7 +37,9 @@ def _outcome(task: RunTask) -> tuple[str, object]:
             from .results import collect
             from .simulation import Simulation
 
-            sim = Simulation(task.scenario, task.strategy, task.seed, task.confidence, task.trace)
+            sim = Simulation(
+                task.scenario, task.strategy, task.seed, task.confidence, task.trace, task.solver
+            )
             sim.run()
             return "result", replace(collect(sim), output=printed.getvalue()[:MAX_OUTPUT_CHARACTERS])
     except SimulationError as error:

@@ -19,7 +19,7 @@ from concurrent.futures import Executor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from edgellm.sim.scenario import Scenario
 from edgellm.sim.strategy.base import Strategy
@@ -61,9 +61,10 @@ class RunTask:
         they run.
     confidence : mapping of str to tuple of float
         For each variant a sorted sample of its confidence; a variant without one is drawn uniformly.
-
     trace : int
         About how many requests are traced, spread over the run; results do not depend on it.
+    solver : {"exact", "simgrid"}
+        Who solves the sharing of nodes and links.
 
     Raises
     ------
@@ -76,6 +77,7 @@ class RunTask:
     seed: int
     confidence: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     trace: int = 0
+    solver: Literal["exact", "simgrid"] = "exact"
 
     def __post_init__(self) -> None:
         if self.seed < 0:

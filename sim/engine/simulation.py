@@ -6,7 +6,7 @@ import hashlib
 import os
 import traceback
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -61,10 +61,11 @@ class Simulation:
         seed: int,
         confidence: Mapping[str, tuple[float, ...]],
         trace: int = 0,
+        solver: Literal["exact", "simgrid"] = "exact",
     ) -> None:
         self.scenario, self.strategy, self.seed, self.confidence = scenario, strategy, seed, confidence
         self.fleet = scenario.fleet
-        self.engine = _sim.Engine()
+        self.engine = _sim.Engine(solver)
         self.current: Task | None = None
         self.error: StrategyError | None = None
         self.nodes = {node.name: NodeState(self, node) for node in self.fleet.nodes}

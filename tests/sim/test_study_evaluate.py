@@ -28,8 +28,10 @@ class FakeRuns:
     def __init__(self, stop_after=None, fail=None):
         self.stop_after, self.fail, self.tasks, self.closed = stop_after, fail, [], False
 
-    def RunTask(self, scenario, strategy, seed, confidence, trace=0):
-        return SimpleNamespace(scenario=scenario, strategy=strategy, seed=seed, confidence=confidence)
+    def RunTask(self, scenario, strategy, seed, confidence, trace, solver):
+        return SimpleNamespace(
+            scenario=scenario, strategy=strategy, seed=seed, confidence=confidence, solver=solver
+        )
 
     def run_many(self, tasks, workers, executor=None):
         self.tasks = list(tasks)

@@ -6,9 +6,11 @@ import subprocess
 import sys
 import textwrap
 import time
+import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgellm import sim
@@ -46,6 +48,21 @@ def test_an_executor_of_threads_gives_the_same_bytes(study, tmp_path):
     with ThreadPoolExecutor(2) as pool:
         found = evaluate(executor=pool)
     assert saved(found, tmp_path / "a") == saved(study, tmp_path / "b")
+
+
+def test_simgrid_itself_gives_the_same_study(study):
+    """The exact queues are checked on a whole study against SimGrid, which shares nothing with them."""
+    data = tomllib.loads(SCENARIO.read_text())
+    data["study"]["solver"] = "simgrid"
+    settings = {"seeds": [1, 2], "quality": "off", "progress": False}
+    other = sim.evaluate(sim.load_scenario(data, base=SCENARIO.parent), ["local", "cloud"], **settings)
+    for ours, theirs in zip(study.runs, other.runs, strict=True):
+        for name in ours.requests:
+            mine, oracle = ours.requests[name], theirs.requests[name]
+            if mine.dtype.kind == "f":
+                np.testing.assert_allclose(mine, oracle, rtol=1e-6, atol=1e-7, err_msg=name)
+            else:
+                assert (mine == oracle).all(), name
 
 
 def test_duckdb_agrees_with_the_table(study, tmp_path):
