@@ -128,11 +128,13 @@ static PyObject *engine_host(PyObject *op, PyObject *unused)
 static PyObject *engine_link(PyObject *op, PyObject *args)
 {
     engine_object *self = (engine_object *)op;
-    double latency_s = 0.0;
+    double latency_s = 0.0, rate[2] = {0.0, 0.0};
     int duplex = 0;
     uint32_t id = 0;
-    if (!PyArg_ParseTuple(args, "dp:link", &latency_s, &duplex)) return NULL;
-    el_sim_status status = el_sim_link(self->world, latency_s, duplex, &id);
+    if (!PyArg_ParseTuple(args, "dp|dd:link", &latency_s, &duplex, &rate[1], &rate[0])) return NULL;
+    el_sim_status status = rate[0] == 0.0 && rate[1] == 0.0
+                               ? el_sim_link(self->world, latency_s, duplex, &id)
+                               : el_sim_streamed_link(self->world, latency_s, duplex, rate, &id);
     return status == EL_SIM_OK ? PyLong_FromUnsignedLong(id) : raise_status(self, status);
 }
 
@@ -206,6 +208,59 @@ static PyObject *engine_transfer(PyObject *op, PyObject *const *args, Py_ssize_t
     if (up < 0) return NULL;
     el_sim_status status = el_sim_transfer(self->world, link, up != 0, airtime_s, args[3], &ticket);
     return started(self, status, ticket, args[3]);
+}
+
+static bool as_hop(PyObject *tuple, el_sim_hop *hop)
+{
+    unsigned int link = 0;
+    int up = 0;
+    if (!PyTuple_Check(tuple)) {
+        PyErr_SetString(PyExc_TypeError, "a hop is a tuple (link, up, airtime_s)");
+        return false;
+    }
+    hop->airtime_s = 0.0;
+    if (!PyArg_ParseTuple(tuple, "Ip|d:hop", &link, &up, &hop->airtime_s)) return false;
+    hop->link = link;
+    hop->up = up != 0;
+    return true;
+}
+
+/* -1: an exception is set. */
+static Py_ssize_t as_hops(PyObject *sequence, el_sim_hop hops[EL_SIM_MAX_HOPS])
+{
+    const Py_ssize_t n = PySequence_Size(sequence);
+    for (Py_ssize_t i = 0; i < n && i < EL_SIM_MAX_HOPS; i++) {
+        PyObject *tuple = PySequence_GetItem(sequence, i);
+        if (tuple == NULL) return -1;
+        const bool fine = as_hop(tuple, &hops[i]);
+        Py_DECREF(tuple);
+        if (!fine) return -1;
+    }
+    return n;
+}
+
+static PyObject *engine_route(PyObject *op, PyObject *sequence)
+{
+    engine_object *self = (engine_object *)op;
+    el_sim_hop hops[EL_SIM_MAX_HOPS];
+    const Py_ssize_t n = as_hops(sequence, hops);
+    if (n < 0) return NULL;
+    el_sim_status status = el_sim_route(self->world, hops, (size_t)n);
+    if (status != EL_SIM_OK) return raise_status(self, status);
+    Py_RETURN_NONE;
+}
+
+static PyObject *engine_stream(PyObject *op, PyObject *const *args, Py_ssize_t n)
+{
+    engine_object *self = (engine_object *)op;
+    el_sim_hop hops[EL_SIM_MAX_HOPS];
+    double latency_s = 0.0;
+    el_sim_ticket ticket = 0;
+    if (!counted("stream", n, 3, 3) || !as_double(args[1], &latency_s)) return NULL;
+    const Py_ssize_t hops_n = as_hops(args[0], hops);
+    if (hops_n < 0) return NULL;
+    el_sim_status status = el_sim_stream(self->world, hops, (size_t)hops_n, latency_s, args[2], &ticket);
+    return started(self, status, ticket, args[2]);
 }
 
 static PyObject *engine_timer(PyObject *op, PyObject *const *args, Py_ssize_t n)
@@ -305,11 +360,16 @@ static PyObject *engine_events(PyObject *op, void *unused)
 
 static PyMethodDef engine_methods[] = {
     {"host", engine_host, METH_NOARGS, "host() -> int: add a host that does one second of work in a second."},
-    {"link", engine_link, METH_VARARGS, "link(latency_s, duplex) -> int: add a link of capacity one."},
+    {"link", engine_link, METH_VARARGS,
+     "link(latency_s, duplex, up_rate=0.0, down_rate=0.0) -> int: add a link of capacity one; with rates "
+     "(amounts that take a second) streams may cross it."},
+    {"route", engine_route, METH_O, "route([(link, up), ...]): name a way of streams, for SimGrid."},
     {"seal", engine_seal, METH_NOARGS, "seal(): end the description of the platform."},
     {"exec", FAST(engine_exec), METH_FASTCALL,
      "exec(host, work_s, weight, callable, compute=1.0, memory=1.0) -> ticket"},
     {"transfer", FAST(engine_transfer), METH_FASTCALL, "transfer(link, up, airtime_s, callable) -> ticket"},
+    {"stream", FAST(engine_stream), METH_FASTCALL,
+     "stream([(link, up, airtime_s), ...], latency_s, callable) -> ticket: one flow over several links."},
     {"timer", FAST(engine_timer), METH_FASTCALL, "timer(date_s, callable) -> ticket"},
     {"soon", engine_soon, METH_O, "soon(callable) -> ticket: a timer for now, after what is already due."},
     {"speed", FAST(engine_speed), METH_FASTCALL,

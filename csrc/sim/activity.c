@@ -26,8 +26,7 @@ static bool grow(el_sim *world)
     return true;
 }
 
-/// A slot with a ticket of its own; NULL: no memory.
-static el_slot *take(el_sim *world, void *tag, enum el_slot_kind kind)
+el_slot *el_sim_take(el_sim *world, void *tag, enum el_slot_kind kind)
 {
     uint32_t index = world->free_slot;
     if (index != EL_NOWHERE) {
@@ -39,6 +38,7 @@ static el_slot *take(el_sim *world, void *tag, enum el_slot_kind kind)
     el_slot *slot = &world->slots[index];
     slot->ticket = (++world->started << EL_INDEX_BITS) | index;
     slot->tag = tag;
+    slot->stream = NULL;
     slot->kind = kind;
     return slot;
 }
@@ -46,6 +46,7 @@ static el_slot *take(el_sim *world, void *tag, enum el_slot_kind kind)
 void *el_sim_let_go(el_sim *world, el_slot *slot)
 {
     void *tag = slot->tag;
+    free(slot->stream);
     slot->ticket = 0;
     slot->kind = EL_SLOT_FREE;
     slot->queue = world->free_slot;
@@ -53,7 +54,7 @@ void *el_sim_let_go(el_sim *world, el_slot *slot)
     return tag;
 }
 
-static bool ready(el_sim *world)
+bool el_sim_ready(el_sim *world)
 {
     if (world->sealed && !world->stopped) return true;
     (void)el_sim_refuse(world, EL_SIM_STATE, "the world is not ready to run");
@@ -65,11 +66,29 @@ el_sim_status el_sim_timer(el_sim *world, double date_s, void *tag, el_sim_ticke
     if (world->stopped) return el_sim_refuse(world, EL_SIM_STATE, "the world is not ready to run");
     if (!(date_s <= EL_SIM_MAX_S * EL_SIM_MAX_S))
         return el_sim_refuse(world, EL_SIM_ARG, "date_s must be finite");
-    const el_slot *slot = take(world, tag, EL_SLOT_TIMER);
+    const el_slot *slot = el_sim_take(world, tag, EL_SLOT_TIMER);
     if (slot == NULL) return out_of_memory(world);
     el_heap_push(&world->timers, world->places, (el_heap_item){fmax(date_s, world->now_s), slot->ticket});
     *ticket = slot->ticket;
     return EL_SIM_OK;
+}
+
+el_sim_status el_sim_begin(el_sim *world, el_slot *slot)
+{
+    if (slot->stream != NULL) return el_stream_enter(world, slot);
+    return el_queue_enter(world, slot->queue, slot) ? EL_SIM_OK : out_of_memory(world);
+}
+
+el_sim_status el_sim_launch(el_sim *world, el_slot *slot, double latency_s, el_sim_ticket *ticket)
+{
+    *ticket = slot->ticket;
+    if (latency_s > 0.0) {
+        el_heap_push(&world->timers, world->places, (el_heap_item){world->now_s + latency_s, slot->ticket});
+        return EL_SIM_OK;
+    }
+    const el_sim_status status = el_sim_begin(world, slot);
+    if (status != EL_SIM_OK) (void)el_sim_let_go(world, slot);
+    return status;
 }
 
 static el_sim_status check_share(el_sim *world, const el_sim_share *share)
@@ -114,34 +133,34 @@ static el_sim_status exec_outside(el_sim *world, uint32_t host, el_slot *slot, e
 el_sim_status el_sim_exec(el_sim *world, uint32_t host, double work_s, el_sim_share share, void *tag,
                           el_sim_ticket *ticket)
 {
-    if (!ready(world)) return EL_SIM_STATE;
+    if (!el_sim_ready(world)) return EL_SIM_STATE;
     if (host >= world->hosts_n) return el_sim_refuse(world, EL_SIM_ARG, "no such host");
     if (!(work_s >= 0.0 && work_s <= EL_SIM_MAX_S))
         return el_sim_refuse(world, EL_SIM_ARG, "work_s must be between 0 and 1e9");
     el_sim_status status = check_share(world, &share);
     if (status != EL_SIM_OK) return status;
-    el_slot *slot = take(world, tag, EL_SLOT_QUEUED);
+    el_slot *slot = el_sim_take(world, tag, EL_SLOT_QUEUED);
     if (slot == NULL) return out_of_memory(world);
     slot->left_s = work_s;
     slot->weight = share.weight;
     slot->compute = share.compute;
     slot->memory = share.memory;
     if (world->solved) return exec_outside(world, host, slot, ticket);
-    *ticket = slot->ticket;
-    if (el_queue_enter(world, world->hosts[host], slot)) return EL_SIM_OK;
-    (void)el_sim_let_go(world, slot);
-    return out_of_memory(world);
+    slot->queue = world->hosts[host];
+    return el_sim_launch(world, slot, 0.0, ticket);
 }
 
 el_sim_status el_sim_transfer(el_sim *world, uint32_t link, bool up, double airtime_s, void *tag,
                               el_sim_ticket *ticket)
 {
-    if (!ready(world)) return EL_SIM_STATE;
+    if (!el_sim_ready(world)) return EL_SIM_STATE;
     if (link >= world->links_n) return el_sim_refuse(world, EL_SIM_ARG, "no such link");
     if (!(airtime_s >= 0.0 && airtime_s <= EL_SIM_MAX_S))
         return el_sim_refuse(world, EL_SIM_ARG, "airtime_s must be between 0 and 1e9");
     const el_link *over = &world->links[link];
-    el_slot *slot = take(world, tag, EL_SLOT_LATENT);
+    if (over->streamed)
+        return el_sim_stream(world, &(el_sim_hop){link, up, airtime_s}, 1, over->latency_s, tag, ticket);
+    el_slot *slot = el_sim_take(world, tag, EL_SLOT_LATENT);
     if (slot == NULL) return out_of_memory(world);
     if (world->solved) {
         const el_solver *by = &world->solver;
@@ -151,16 +170,8 @@ el_sim_status el_sim_transfer(el_sim *world, uint32_t link, bool up, double airt
     }
     slot->left_s = airtime_s;
     slot->weight = slot->compute = slot->memory = 1.0;
-    slot->queue = over->queue[up];
-    *ticket = slot->ticket;
-    if (over->latency_s > 0.0) {
-        el_heap_push(&world->timers, world->places,
-                     (el_heap_item){world->now_s + over->latency_s, slot->ticket});
-        return EL_SIM_OK;
-    }
-    if (el_queue_enter(world, slot->queue, slot)) return EL_SIM_OK;
-    (void)el_sim_let_go(world, slot);
-    return out_of_memory(world);
+    slot->queue = over->way[up];
+    return el_sim_launch(world, slot, over->latency_s, ticket);
 }
 
 el_sim_status el_sim_speed(el_sim *world, uint32_t host, double factor)
@@ -187,9 +198,11 @@ double el_sim_remaining(const el_sim *world, el_sim_ticket ticket)
     switch (slot->kind) {
     case EL_SLOT_TIMER:
         return world->timers.items[world->places[el_sim_index(world, slot)]].key - world->now_s;
-    case EL_SLOT_LATENT: return slot->left_s;
+    case EL_SLOT_LATENT: return slot->stream != NULL ? el_stream_left_s(world, slot) : slot->left_s;
     case EL_SLOT_QUEUED: return el_queue_left_s(world, slot);
-    case EL_SLOT_OUTSIDE: return world->solver.remaining(slot->handle);
+    case EL_SLOT_STREAMED: return el_stream_left_s(world, slot);
+    case EL_SLOT_OUTSIDE:
+        return slot->stream != NULL ? el_stream_left_s(world, slot) : world->solver.remaining(slot->handle);
     default: return 0.0;
     }
 }
@@ -211,6 +224,7 @@ void el_sim_cancel(el_sim *world, el_sim_ticket ticket)
         break;
     default: break;  // due: whoever wakes looks for it again
     }
+    el_stream_leave(world, slot);
     void *tag = el_sim_let_go(world, slot);
     world->drop(world->user, tag);
 }

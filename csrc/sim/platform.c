@@ -24,6 +24,7 @@ void el_sim_free(el_sim *world)
     el_sim_stop(world);
     if (world->solved) world->solver.close(world->solver.self);
     for (uint32_t i = 0; i < world->queues_n; i++) free(world->queues[i].waiting.items);
+    el_streams_free(&world->streams);
     free(world->slots);
     free(world->places);
     free(world->due);
@@ -88,24 +89,58 @@ el_sim_status el_sim_host(el_sim *world, uint32_t *host)
     return status;
 }
 
+/// A link without its ways. @return NULL: the status says why
+static el_link *next_link(el_sim *world, double latency_s, el_sim_status *status)
+{
+    *status = EL_SIM_STATE;
+    if (closed(world)) return NULL;
+    if (!(latency_s >= 0.0 && latency_s <= EL_SIM_MAX_S)) {
+        *status = el_sim_refuse(world, EL_SIM_ARG, "latency_s must be between 0 and 1e9");
+        return NULL;
+    }
+    void *links = world->links;
+    *status = room_for(world, &links, sizeof *world->links, world->links_n, &world->links_room);
+    world->links = links;
+    if (*status != EL_SIM_OK) return NULL;
+    world->links[world->links_n] = (el_link){.latency_s = latency_s};
+    return &world->links[world->links_n];
+}
+
 el_sim_status el_sim_link(el_sim *world, double latency_s, bool duplex, uint32_t *link)
 {
-    if (closed(world)) return EL_SIM_STATE;
-    if (!(latency_s >= 0.0 && latency_s <= EL_SIM_MAX_S))
-        return el_sim_refuse(world, EL_SIM_ARG, "latency_s must be between 0 and 1e9");
-    void *links = world->links;
-    el_sim_status status = room_for(world, &links, sizeof *world->links, world->links_n, &world->links_room);
-    world->links = links;
-    if (status != EL_SIM_OK) return status;
+    el_sim_status status;
+    el_link *made = next_link(world, latency_s, &status);
+    if (made == NULL) return status;
     if (world->solved) {
         status = el_sim_outside(world, world->solver.link(world->solver.self, latency_s, duplex));
         if (status != EL_SIM_OK) return status;
     }
-    el_link *made = &world->links[world->links_n];
-    made->latency_s = latency_s;
-    status = el_queue_new(world, &made->queue[0]);
-    made->queue[1] = made->queue[0];
-    if (status == EL_SIM_OK && duplex) status = el_queue_new(world, &made->queue[1]);
+    status = el_queue_new(world, &made->way[0]);
+    made->way[1] = made->way[0];
+    if (status == EL_SIM_OK && duplex) status = el_queue_new(world, &made->way[1]);
+    if (status == EL_SIM_OK) *link = world->links_n++;
+    return status;
+}
+
+el_sim_status el_sim_streamed_link(el_sim *world, double latency_s, bool duplex, const double rate[2],
+                                   uint32_t *link)
+{
+    el_sim_status status;
+    for (int up = 0; up < 2; up++)
+        if (!(rate[up] > 0.0 && rate[up] <= 1e15))
+            return el_sim_refuse(world, EL_SIM_ARG, "rates must be above 0, at most 1e15");
+    el_link *made = next_link(world, latency_s, &status);
+    if (made == NULL) return status;
+    if (world->solved) {
+        status = el_sim_outside(world, world->solver.streamed_link(world->solver.self, duplex, rate));
+        if (status != EL_SIM_OK) return status;
+    }
+    made->streamed = true;
+    made->rate[0] = rate[0];
+    made->rate[1] = rate[1];
+    status = el_pipe_new(world, &made->way[0]);
+    made->way[1] = made->way[0];
+    if (status == EL_SIM_OK && duplex) status = el_pipe_new(world, &made->way[1]);
     if (status == EL_SIM_OK) *link = world->links_n++;
     return status;
 }

@@ -12,7 +12,8 @@ double el_solver_next(const el_sim *world)
 {
     const double timer_s = world->timers.n > 0 ? world->timers.items[0].key : INFINITY;
     const double end_s = world->ends.n > 0 ? world->ends.items[0].key : INFINITY;
-    return fmin(timer_s, end_s);
+    const el_heap *streams = &world->streams.ends;
+    return fmin(fmin(timer_s, end_s), streams->n > 0 ? streams->items[0].key : INFINITY);
 }
 
 void el_solver_ended(el_sim *world, el_sim_ticket ticket)
@@ -21,13 +22,13 @@ void el_solver_ended(el_sim *world, el_sim_ticket ticket)
     if (slot == NULL) return;
     world->outside--;
     el_queue_unlist(world, slot);
+    el_stream_leave(world, slot);
     el_sim_make_due(world, slot);
 }
 
-static void fail(el_sim *world)
+static void fail(el_sim *world, el_sim_status status)
 {
-    world->broken = true;
-    (void)el_sim_refuse(world, EL_SIM_NOMEM, "out of memory");
+    world->failure = status;
     el_sim_stop(world);
 }
 
@@ -40,12 +41,15 @@ static void collect(el_sim *world)
         el_heap_remove(&world->timers, world->places, 0);
         if (slot->kind == EL_SLOT_TIMER) {
             el_sim_make_due(world, slot);
-        } else if (!el_queue_enter(world, slot->queue, slot)) {
-            slot->kind = EL_SLOT_DUE;  // in no heap any more
-            fail(world);
-            return;
+            continue;
         }
+        const el_sim_status status = el_sim_begin(world, slot);
+        if (status == EL_SIM_OK) continue;
+        slot->kind = EL_SLOT_DUE;  // in no heap any more
+        fail(world, status);
+        return;
     }
+    el_streams_end(world, until_s);
     while (world->ends.n > 0 && world->ends.items[0].key <= until_s)
         el_queue_end(world, (uint32_t)world->ends.items[0].id, until_s);
 }
@@ -84,6 +88,7 @@ el_sim_status el_sim_run(el_sim *world)
         return el_sim_refuse(world, EL_SIM_STATE, "the world is not ready to run");
     el_sim_status status = EL_SIM_OK;
     world->running = true;
+    (void)el_solver_instant(world, world->now_s);
     while (!world->stopped && status == EL_SIM_OK) {
         const double next_s = el_solver_next(world);
         if (world->outside > 0 && next_s > world->now_s) {
@@ -98,7 +103,7 @@ el_sim_status el_sim_run(el_sim *world)
         }
     }
     world->running = false;
-    return world->broken ? EL_SIM_NOMEM : status;
+    return world->failure != EL_SIM_OK ? world->failure : status;
 }
 
 /// Nothing can be started while tags are dropped, so each slot is seen once.

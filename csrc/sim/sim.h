@@ -53,6 +53,11 @@ el_sim_status el_sim_host(el_sim *world, uint32_t *host);
 /// @param[in] duplex     false: both directions share the capacity; true: each has its own
 el_sim_status el_sim_link(el_sim *world, double latency_s, bool duplex, uint32_t *link);
 
+/// Add a link that streams may cross together with others. What crosses it is shared equally by amount
+/// (bits, say): `rate` amounts take a second of air time, in either direction; above 0, at most 1e15.
+el_sim_status el_sim_streamed_link(el_sim *world, double latency_s, bool duplex, const double rate[2],
+                                   uint32_t *link);
+
 /// Begin. No activity can be started before; with a solver from outside, no host or link be added after.
 el_sim_status el_sim_seal(el_sim *world);
 
@@ -74,6 +79,24 @@ el_sim_status el_sim_exec(el_sim *world, uint32_t host, double work_s, el_sim_sh
 el_sim_status el_sim_transfer(el_sim *world, uint32_t link, bool up, double airtime_s, void *tag,
                               el_sim_ticket *ticket);
 
+/// One link that a stream crosses, and for how long alone.
+typedef struct el_sim_hop {
+    uint32_t link;
+    bool up;
+    double airtime_s;  ///< 0 to 1e9
+} el_sim_hop;
+
+enum { EL_SIM_MAX_HOPS = 64 };
+
+/// Say before the world is sealed that streams will go this way: a solver from outside needs to know.
+el_sim_status el_sim_route(el_sim *world, const el_sim_hop *hops, size_t n);
+
+/// Start one flow that holds several streamed links at once, after a latency, at the pace of the fullest:
+/// paces are max-min fair in amounts per second. The amount is the least that a hop's air time means.
+/// @param[in] hops  1 to EL_SIM_MAX_HOPS different directions of links
+el_sim_status el_sim_stream(el_sim *world, const el_sim_hop *hops, size_t n, double latency_s, void *tag,
+                            el_sim_ticket *ticket);
+
 /// From now on everything on the host goes at `factor` times its pace.
 /// @param[in] factor  1e-6 to 1e6
 el_sim_status el_sim_speed(el_sim *world, uint32_t host, double factor);
@@ -89,8 +112,8 @@ el_sim_status el_sim_host_load(el_sim *world, uint32_t host, el_sim_load *load);
 /// Wake `tag` at a date; a date in the past means now, after what is already due.
 el_sim_status el_sim_timer(el_sim *world, double date_s, void *tag, el_sim_ticket *ticket);
 
-/// Seconds of work (at pace 1) or air time not yet done; the time left for a timer; 0 for a ticket
-/// whose tag was woken or dropped.
+/// Seconds of work (at pace 1) or air time not yet done, of a stream on its slowest link; the time left
+/// for a timer; 0 for a ticket whose tag was woken or dropped.
 double el_sim_remaining(const el_sim *world, el_sim_ticket ticket);
 
 /// Stop an activity or timer and drop its tag; nothing happens for a ticket that is over.

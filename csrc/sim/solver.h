@@ -15,13 +15,18 @@ typedef struct el_solver {
     void *self;
     el_sim_status (*host)(void *self);  ///< numbered from 0 in order of calling, as links are
     el_sim_status (*link)(void *self, double latency_s, bool duplex);
+    el_sim_status (*streamed_link)(void *self, bool duplex, const double rate[2]);
+    el_sim_status (*route)(void *self, const el_sim_hop *hops, size_t n);
     el_sim_status (*seal)(void *self);
     el_sim_status (*exec)(void *self, uint32_t host, double work_s, double weight, el_sim_ticket ticket,
                           void **handle);
     el_sim_status (*transfer)(void *self, uint32_t link, bool up, double airtime_s, el_sim_ticket ticket,
                               void **handle);
+    /// Over a route that was named before, the same amount on every link; latency is over.
+    el_sim_status (*stream)(void *self, const el_sim_hop *hops, size_t n, double amount, el_sim_ticket ticket,
+                            void **handle);
     el_sim_status (*speed)(void *self, uint32_t host, double factor);
-    double (*remaining)(const void *handle);
+    double (*remaining)(const void *handle);  ///< seconds, of a stream: its amount
     void (*cancel)(void *self, void *handle);
     /// Run until nothing of the solver's own is in flight or the world was stopped, calling
     /// el_solver_instant at the end of every activity and at every date of el_solver_next.

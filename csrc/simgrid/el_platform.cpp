@@ -45,12 +45,12 @@ sg4::Host *make_host(sg4::NetZone *zone, const std::string &name)
 #endif
 }
 
-sg4::Link *make_link(sg4::NetZone *zone, const std::string &name, double latency_s)
+sg4::Link *make_link(sg4::NetZone *zone, const std::string &name, double latency_s, double rate = kPerSecond)
 {
 #if SIMGRID_VERSION >= 40000
-    sg4::Link *link = zone->add_link(name, kPerSecond);
+    sg4::Link *link = zone->add_link(name, rate);
 #else
-    sg4::Link *link = zone->create_link(name, kPerSecond);
+    sg4::Link *link = zone->create_link(name, rate);
 #endif
     return link->set_latency(latency_s)->seal();
 }
@@ -78,6 +78,29 @@ static el_sim_status host_add(void *self)
     });
 }
 
+std::vector<sg4::Link *> el_shim::links_of(const Shim *shim, const el_sim_hop *hops, std::size_t n)
+{
+    std::vector<sg4::Link *> links;
+    for (std::size_t i = 0; i < n; i++) {
+        const auto &ways = shim->streamed[hops[i].link];
+        links.push_back(hops[i].up ? ways.first : ways.second);
+    }
+    return links;
+}
+
+static el_sim_status route_add(void *self, const el_sim_hop *hops, std::size_t n)
+{
+    Shim *shim = static_cast<Shim *>(self);
+    return guarded(shim, [=]() {
+        const std::vector<sg4::Link *> links = links_of(shim, hops, n);
+        if (shim->routes.count(links) > 0) return EL_SIM_OK;
+        sg4::Host *from = make_host(shim->zone, "r" + std::to_string(shim->routes.size()));
+        add_star_route(shim->zone, from, std::vector<sg4::LinkInRoute>(links.begin(), links.end()), {});
+        shim->routes[links] = from;
+        return EL_SIM_OK;
+    });
+}
+
 static el_sim_status link_add(void *self, double latency_s, bool duplex)
 {
     Shim *shim = static_cast<Shim *>(self);
@@ -89,6 +112,29 @@ static el_sim_status link_add(void *self, double latency_s, bool duplex)
         sg4::Host *port = make_host(shim->zone, "p" + id);
         add_star_route(shim->zone, port, {sg4::LinkInRoute(up)}, {sg4::LinkInRoute(down)});
         shim->ports.push_back(port);
+        shim->streamed.emplace_back(nullptr, nullptr);
+        return EL_SIM_OK;
+    });
+}
+
+// The world keeps the latency of what streams, so flows of all ways weigh the same in SimGrid.
+static el_sim_status streamed_link_add(void *self, bool duplex, const double rate[2])
+{
+    Shim *shim = static_cast<Shim *>(self);
+    if (!duplex && rate[0] != rate[1])
+        return refuse(shim, EL_SIM_ARG, "SimGrid has one rate for a link whose directions share it");
+    return guarded(shim, [=]() {
+        const std::string id = std::to_string(shim->ports.size());
+        sg4::Link *up = make_link(shim->zone, "l" + id + "u", 0.0, rate[1] * kPerAmount);
+        sg4::Link *down = up;
+        if (duplex) down = make_link(shim->zone, "l" + id + "d", 0.0, rate[0] * kPerAmount);
+        shim->ports.push_back(nullptr);
+        shim->streamed.emplace_back(up, down);
+        for (const bool way : {false, true}) {
+            const el_sim_hop hop = {static_cast<uint32_t>(shim->ports.size() - 1), way, 0.0};
+            const el_sim_status status = route_add(shim, &hop, 1);
+            if (status != EL_SIM_OK) return status;
+        }
         return EL_SIM_OK;
     });
 }
@@ -156,6 +202,8 @@ el_sim_status el_simgrid_new(el_sim *world, el_solver *solver)
     solver->self = shim;
     solver->host = host_add;
     solver->link = link_add;
+    solver->streamed_link = streamed_link_add;
+    solver->route = route_add;
     solver->seal = seal;
     solver->close = close;
     give_calls(solver);

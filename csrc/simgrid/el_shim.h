@@ -7,10 +7,12 @@
 #include <cstdint>
 #include <exception>
 #include <limits>
+#include <map>
 #include <memory>
 #include <new>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include <simgrid/kernel/Timer.hpp>
@@ -23,12 +25,14 @@ using simgrid::kernel::timer::Timer;
 
 // Amounts are in nanoseconds: SimGrid compares amounts with an absolute precision, and payloads are integers.
 constexpr double kPerSecond = 1e9;
+constexpr double kPerAmount = 1e3;
 constexpr double kNever = std::numeric_limits<double>::infinity();
 
 /// One activity: the handle that the world holds.
 struct Flight {
     sg4::ActivityPtr activity;
     el_sim_ticket ticket;
+    double unit;  // of what the world counts, in what SimGrid counts
 };
 
 struct Shim {
@@ -38,6 +42,8 @@ struct Shim {
     sg4::Host *hub = nullptr;
     std::vector<sg4::Host *> hosts;
     std::vector<sg4::Host *> ports;  // one per link; port -> hub is up, hub -> port is down
+    std::vector<std::pair<sg4::Link *, sg4::Link *>> streamed;  // by link: up and down; null where it is not
+    std::map<std::vector<sg4::Link *>, sg4::Host *> routes;  // from that host to the hub
     std::unordered_map<const sg4::Activity *, std::unique_ptr<Flight>> flights;
     std::vector<Flight *> grounded;  // that begin when the clock has caught up with the world's
     std::vector<sg4::ActivityPtr> over;  // let go of at the next instant
@@ -49,7 +55,7 @@ struct Shim {
     bool broken = false;
     std::string error = "no error";
 
-    Flight *add(sg4::ActivityPtr activity, el_sim_ticket ticket);
+    Flight *add(sg4::ActivityPtr activity, el_sim_ticket ticket, double unit = kPerSecond);
     void take_off();
     void completed(const sg4::Activity *activity) noexcept;
     void arm();
@@ -57,6 +63,9 @@ struct Shim {
     void wake() noexcept;
     void fail(const char *text) noexcept;
 };
+
+/// The links of a way.
+std::vector<sg4::Link *> links_of(const Shim *shim, const el_sim_hop *hops, std::size_t n);
 
 /// Fill in the calls of activity.cpp.
 void give_calls(el_solver *solver);

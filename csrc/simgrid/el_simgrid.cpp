@@ -13,10 +13,10 @@
 
 using namespace el_shim;
 
-Flight *Shim::add(sg4::ActivityPtr activity, el_sim_ticket ticket)
+Flight *Shim::add(sg4::ActivityPtr activity, el_sim_ticket ticket, double unit)
 {
     const sg4::Activity *key = activity.get();
-    std::unique_ptr<Flight> made(new Flight{activity, ticket});
+    std::unique_ptr<Flight> made(new Flight{activity, ticket, unit});
     Flight *flight = made.get();
     flights[key] = std::move(made);
     try {
@@ -138,9 +138,27 @@ static el_sim_status speed_set(void *self, uint32_t, double factor)
                   "SimGrid cannot change the speed of a host by a factor");
 }
 
-static double remaining_s(const void *handle)
+static el_sim_status stream_start(void *self, const el_sim_hop *hops, size_t n, double amount,
+                                  el_sim_ticket ticket, void **handle)
 {
-    return std::max(0.0, static_cast<const Flight *>(handle)->activity->get_remaining() / kPerSecond);
+    Shim *shim = static_cast<Shim *>(self);
+    if (amount * kPerAmount > 1e18)
+        return refuse(shim, EL_SIM_ARG, "SimGrid's flows are at most 1e15 amounts");
+    return guarded(shim, [=]() {
+        const auto route = shim->routes.find(links_of(shim, hops, n));
+        if (route == shim->routes.end())
+            return refuse(shim, EL_SIM_STATE, "SimGrid knows only routes that were named before it began");
+        sg4::CommPtr comm = sg4::Comm::sendto_init(route->second, shim->hub);
+        comm->set_payload_size(static_cast<uint64_t>(std::llround(amount * kPerAmount)));
+        *handle = shim->add(comm, ticket, kPerAmount);
+        return EL_SIM_OK;
+    });
+}
+
+static double remaining(const void *handle)
+{
+    const Flight *flight = static_cast<const Flight *>(handle);
+    return std::max(0.0, flight->activity->get_remaining() / flight->unit);
 }
 
 static void cancel(void *self, void *handle)
@@ -186,7 +204,8 @@ void el_shim::give_calls(el_solver *solver)
     solver->exec = exec_start;
     solver->transfer = transfer_start;
     solver->speed = speed_set;
-    solver->remaining = remaining_s;
+    solver->remaining = remaining;
+    solver->stream = stream_start;
     solver->cancel = cancel;
     solver->run = run;
     solver->error = error_text;

@@ -12,6 +12,8 @@ from edgellm import _sim
 
 HOSTS, LINKS = 3, 3
 LATENCY_S = (0.0, 0.013, 0.2)
+RATE = (1e6, 2.5e6, 1e6, 3e6)  # of the streamed links, of which the last is everybody's trunk
+WAYS = (((0, True), (3, True)), ((1, True), (3, True)), ((2, True), (3, True), (0, False)), ((3, True),))
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,11 @@ def worlds(draw):
 
     starts = []
     for i in range(draw(st.integers(1, 14))):
-        kind = draw(st.sampled_from(["exec", "up", "down"]))
+        kind = draw(st.sampled_from(["exec", "up", "down", "stream", "stream"]))
         starts.append(
             Start(
                 kind,
-                draw(st.integers(0, 2)),
+                draw(st.integers(0, 3 if kind == "stream" else 2)),
                 0.0 if i == 0 else seconds(2 * i + 1),
                 seconds(2 * i),
                 draw(st.sampled_from([1.0, 1.0, 2.0, 0.25, 3.7])) if kind == "exec" else 1.0,
@@ -56,6 +58,9 @@ def play(starts, solver):
     engine = _sim.Engine(solver)
     hosts = [engine.host() for _ in range(HOSTS)]
     links = [engine.link(LATENCY_S[i], i != 1) for i in range(LINKS)]
+    streamed = [engine.link(0.01, i != 3, rate, rate) for i, rate in enumerate(RATE)]
+    for way in WAYS:
+        engine.route([(streamed[i], up) for i, up in way])
     engine.seal()
     seen, tickets = {}, {}
 
@@ -69,6 +74,10 @@ def play(starts, solver):
         one = starts[i]
         if one.kind == "exec":
             tickets[i] = engine.exec(hosts[one.where], one.seconds, one.weight, ended)
+        elif one.kind == "stream":
+            amount = round(one.seconds * 1e6)
+            hops = [(streamed[i], up, amount / RATE[i]) for i, up in WAYS[one.where]]
+            tickets[i] = engine.stream(hops, LATENCY_S[i % 3], ended)
         else:
             tickets[i] = engine.transfer(links[one.where], one.kind == "up", one.seconds, ended)
 
@@ -134,11 +143,50 @@ def test_simgrid_runs_once_in_a_process_and_exact_worlds_often():
     assert [_sim.Engine().now for _ in range(3)] == [0.0] * 3
 
 
+def test_simgrid_idle_for_long_takes_up_at_the_right_date():
+    def run(solver):
+        engine = _sim.Engine(solver)
+        host, link = engine.host(), engine.link(0.0, True, 1e6, 1e6)
+        engine.seal()
+        seen = []
+
+        def note():
+            seen.append(engine.now)
+
+        for date_s in (0.0, 1.0, 86_400.0, 86_400.5, 1e6):
+            engine.timer(date_s, lambda: engine.stream([(link, True, 1.0)], 0.25, note))
+            engine.timer(date_s + 0.125, lambda: engine.exec(host, 0.125, 1.0, note))
+        engine.timer(43_200.0, note)
+        engine.run()
+        return seen
+
+    exact = in_child(run, "exact")
+    assert exact == [
+        0.25,
+        1.25,
+        1.25,
+        2.25,
+        43_200.0,
+        86_400.25,
+        86_400.75,
+        86_401.75,
+        86_402.25,
+        1e6 + 0.25,
+        1e6 + 1.25,
+    ]
+    assert in_child(run, "simgrid") == pytest.approx(exact, rel=1e-12)
+
+
 def test_simgrid_refuses_what_it_cannot_do():
     def run():
         engine = _sim.Engine("simgrid")
         host = engine.host()
+        one, two = (engine.link(0.0, True, 1e6, 1e6) for _ in range(2))
+        with pytest.raises(ValueError, match="one rate"):
+            engine.link(0.0, False, 1e6, 2e6)
         engine.seal()
+        with pytest.raises(RuntimeError, match="routes that were named"):
+            engine.stream([(one, True, 1.0), (two, True, 1.0)], 0.0, print)
         with pytest.raises(RuntimeError, match="sealed"):
             engine.host()
         with pytest.raises(RuntimeError, match="speed"):
