@@ -34,6 +34,10 @@ _TOP = ("schema", "id", "title", "source", "note", "class", "formats", "models",
 MAX_TABLE_BYTES = 4 << 20
 
 
+#: A path, or a mapping as parsed from TOML.
+TableSource = str | Path | Mapping[str, Any]
+
+
 class TableError(ValueError):
     """A table that cannot be used; the message names table, row and key."""
 
@@ -82,7 +86,7 @@ class Measurements:
     figures: tuple[Figure, ...]
 
 
-def read_measurements(source: str | Path | Mapping[str, Any]) -> Measurements:
+def read_measurements(source: TableSource) -> Measurements:
     """Read a table of published measurements.
 
     Parameters

@@ -6,14 +6,12 @@ import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 from .estimate import Estimate
 from .parameters import Machine, counted_bytes
 from .profile import DeviceProfile
-from .tables import Figure, Measurements, read_measurements
+from .tables import Figure, Measurements, TableSource, read_measurements
 
 #: By class of figures: what it is, and the most that its median and its worst error may be.
 LIMITS: Mapping[str, tuple[str, float, float]] = MappingProxyType(
@@ -92,7 +90,7 @@ class Validation:
         )
 
 
-def validate(table: str | Path | Mapping[str, Any] | Measurements) -> Validation:
+def validate(table: TableSource | Measurements) -> Validation:
     """Fit to the calibrating rows of a table of measurements, predict all others, and score them.
 
     Parameters
