@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ class _NodeKind:
     link: LinkProfile | None = None
     group: str = ""
     network: NetworkSettings = field(default_factory=NetworkSettings)
+    outages: tuple[tuple[float, float], ...] = ()
+    link_outages: tuple[tuple[float, float], ...] = ()
 
 
 def build_fleet(top: Table, models: Mapping[str, Any], base: Path | None) -> Fleet:
@@ -152,7 +155,25 @@ def _node_kind(site: str, key: str, table: Table, models: Mapping[str, Any], bas
         role=table.text("role", default_role),
         devices=tuple(devices),
         models=placed,
+        outages=_outages(table),
     )
+
+
+def _outages(table: Table) -> tuple[tuple[float, float], ...]:
+    """Return (start, length) in seconds of `outages`, in order; they must not overlap."""
+    found = []
+    for entry in table.list_of("outages", list, ()):
+        if len(entry) != 2:
+            raise table.fail("outages", f'each must be ["start", "length"], got {entry!r}')
+        start_s = table.amount("outages", entry[0], "s", zero=True)
+        found.append((start_s, table.amount("outages", entry[1], "s")))
+    found.sort()
+    for (start_s, length_s), (next_s, _) in pairwise(found):
+        if start_s + length_s >= next_s:
+            raise table.fail(
+                "outages", f"the one at {next_s:g} s begins before the one at {start_s:g} s ends"
+            )
+    return tuple(found)
 
 
 def _devices(table: Table, base: Path | None) -> list[tuple[float, DeviceProfile]]:
@@ -209,7 +230,8 @@ def _with_uplink(
             raise uplink.fail("group", f"links of one group share one profile, but {other.key!r} has another")
     tls = uplink.flag("tls", network.tls and runs_tcp(link))
     network = replace(network, tls=tls)
-    return replace(kind, to_site=site, to_key=key, link=link, group=group, network=network)
+    down = _outages(uplink)
+    return replace(kind, to_site=site, to_key=key, link=link, group=group, network=network, link_outages=down)
 
 
 def _network(table: Table) -> NetworkSettings:
@@ -234,7 +256,17 @@ def _repeat(kinds: Mapping[tuple[str, str], _NodeKind], counts: Mapping[str, int
                     if kind.link is not None and node.parent is not None:
                         group = f"{node.instance}/{kind.group}" if kind.group else ""
                         name = f"{node.name}/uplink"
-                        links.append(Link(name, kind.link, node.name, node.parent, group, kind.network))
+                        links.append(
+                            Link(
+                                name,
+                                kind.link,
+                                node.name,
+                                node.parent,
+                                group,
+                                kind.network,
+                                kind.link_outages,
+                            )
+                        )
     return Fleet(tuple(nodes), tuple(links))
 
 
@@ -259,4 +291,5 @@ def _one(kind: _NodeKind, i: int, j: int, counts: Mapping[str, int]) -> Node:
         parent=parent,
         instance=instance,
         key=kind.key,
+        outages=kind.outages,
     )

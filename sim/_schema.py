@@ -32,8 +32,8 @@ KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "network": ("factors", "tls", "keep_alive"),
         "session": ("context", "kv"),
         "fleet.*": ("count",),  # and one table per node
-        "fleet.*.*": ("device", "threads", "role", "count", "models", "battery", "uplink"),
-        "fleet.*.*.uplink": ("to", "link", "group", "tls"),
+        "fleet.*.*": ("device", "threads", "role", "count", "models", "battery", "outages", "uplink"),
+        "fleet.*.*.uplink": ("to", "link", "group", "tls", "outages"),
         "initial.*": ("resident", "charge", "backlog"),
         "workload.*": (
             "at", "arrivals", "kinds", "turns", "think_time", "context_tokens", "patience", "patience_until",

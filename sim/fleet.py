@@ -27,6 +27,7 @@ class Node:
 
     `models` are the variants placed here, the preferred one first. `site` is the kind of site ("home",
     "cloud"), `instance` the one site ("home17"): data leaves a home when it crosses to another instance.
+    `outages` are (start, length) in seconds, in order and apart: the node is down then.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Node:
     parent: str | None = None
     instance: str = ""
     key: str = ""  # the node's name in the scenario ("device")
+    outages: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class Link:
     upper: str
     group: str = ""  # links of one group share one capacity; empty: a capacity of its own
     network: NetworkSettings = NetworkSettings()
+    outages: tuple[tuple[float, float], ...] = ()  # (start, length) in seconds, in order and apart
 
 
 class Hop(NamedTuple):

@@ -29,11 +29,22 @@ class Plan:
     Its units are tokens for `Decode`, repetitions for everything else.
     """
 
-    __slots__ = ("decode", "first_s", "misfit", "model", "positions", "tokens", "unit_s", "units", "work_s")
+    __slots__ = (
+        "batch",
+        "decode",
+        "first_s",
+        "misfit",
+        "model",
+        "positions",
+        "tokens",
+        "unit_s",
+        "units",
+        "work_s",
+    )
 
     def __init__(self, node: NodeState, work: Work, repeat: int) -> None:
         sim = node.sim
-        self.decode = isinstance(work, Decode)
+        self.batch, self.decode = isinstance(work, Step), isinstance(work, Decode)
         self.model = "" if isinstance(work, Compute) else work.model
         self.units = repeat * (work.tokens if isinstance(work, Decode) else 1)
         self.tokens = _tokens(work)  # of a unit
@@ -64,6 +75,8 @@ def _positions(work: Work, units: int, context: int) -> int:
     """Positions of cache that the session needs: what the scenario reserves, or more if the work does."""
     if isinstance(work, Load | Train | Compute):
         return 0
+    if isinstance(work, Step):
+        return work.positions  # its sequences have leases of their own, or as much as they need
     return max(work.context + units if isinstance(work, Decode) else work.positions, context)
 
 
@@ -171,7 +184,8 @@ class _Running:
         if error is not None:
             return partial(self.sim.drop, self.sim.soon(partial(self.done, None, error)))
         if plan.model:
-            self.cancel_wait = node.memory.enter(self.task, plan.model, plan.positions, self._granted)
+            leased = sum(lease.nbytes for lease in self.task.leases) if plan.batch else 0
+            self.cancel_wait = node.memory.enter(self.task, plan.model, plan.positions, self._granted, leased)
             if self.cancel_wait is not None:
                 self.begun_s = self.sim.engine.now
         else:

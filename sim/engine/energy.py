@@ -50,3 +50,8 @@ class Meter:
         """The node goes down."""
         self.settle()
         self.node.sim.drop(self._empty_ticket)
+
+    def start(self) -> None:
+        """The node is up again."""
+        self._since_s = self.node.sim.now
+        self.plan()

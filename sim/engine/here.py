@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,9 +14,11 @@ from edgellm.sim.strategy.base import Answer, Generate
 from edgellm.sim.strategy.protocol import Cancel, Event, Kernel, Queue, Rejected, Script, Settle, Waitable
 from edgellm.sim.work import Decode, Prefill, Work
 
+from .calls import RemoteCall
 from .compute import Run
+from .live import LiveSession
 from .memory import NO_FIT
-from .network import RemoteCall, Send, data_class_of
+from .network import Send, data_class_of
 from .node import NodeState
 from .request import Request
 from .task import Lease, Task
@@ -95,15 +98,15 @@ class Here:
 
     @property
     def running(self) -> int:
-        return self._node.running
+        return self._own("look at what runs").running
 
     @property
     def memory_free_bytes(self) -> int:
-        return self._node.memory.free_bytes
+        return self._own("look at the memory").memory.free_bytes
 
     @property
     def battery_j(self) -> float:
-        return self._node.battery_j
+        return self._own("look at the battery").battery_j
 
     def fits(self, model: str, context: int = 0) -> bool:
         self._sim.variant(model)
@@ -119,23 +122,32 @@ class Here:
     ) -> Waitable:
         return Run(self._node, work, repeat, stop, priority, charge)
 
+    def open(self, model: str, prompt: str | Sequence[int]) -> LiveSession:
+        return LiveSession(self._own("open a session"), model, prompt)
+
+    def cache_bytes(self, model: str, positions: int) -> int:
+        self._sim.variant(model)
+        memory_bytes = self._sim.memory_bytes
+        return max(0, memory_bytes(self._node, model, positions) - memory_bytes(self._node, model, 0))
+
     def reserve(self, nbytes: int) -> Waitable:
-        return _Reserve(self._node, nbytes)
+        return _Reserve(self._own("reserve memory"), nbytes)
 
     def try_reserve(self, nbytes: int) -> Lease | None:
+        self._own("reserve memory")
         if not self._node.up or not self._node.memory.try_hold(_check(nbytes)):
             return None
         return Lease(self._node, self._sim.current, int(nbytes))
 
     def send(self, node: str, port: str, msg: Any, nbytes: float, data_class: str | None = None) -> Waitable:
-        to = self._sim.resolve(self._node, node)
+        to = self._sim.resolve(self._own("send"), node)
         return Send(self._node, to, port, msg, nbytes, data_class_of(msg, data_class))
 
     def recv(self, port: str) -> Waitable:
-        return self._node.port(port)
+        return self._own("receive").port(port)
 
     def call(self, node: str, name: str, msg: Any, nbytes: float, data_class: str | None = None) -> Waitable:
-        to = self._sim.resolve(self._node, node)
+        to = self._sim.resolve(self._own("call"), node)
         return RemoteCall(self._node, to, name, msg, nbytes, data_class_of(msg, data_class))
 
     def provide(self, name: str, service: Callable[..., Any]) -> None:
@@ -144,15 +156,39 @@ class Here:
         self._node.services[name] = service
 
     def inbox(self, name: str) -> Queue:
-        return self._node.port(name)
+        return self._own("open an inbox").port(name)
 
-    def spawn(self, script: Script, daemon: bool = False) -> Task:
-        if not hasattr(script, "send"):
-            raise TypeError(f"spawn needs a generator, got {script!r}")
+    def spawn(self, script: Script | Waitable, daemon: bool = False) -> Task:
+        node = self._own("start a task")
+        if isinstance(script, Waitable):
+            script = _wait_for(script)
+        if not isinstance(script, GeneratorType):
+            hint = " (call the function: spawn(work(here), here))" if callable(script) else ""
+            raise TypeError(f"spawn needs a generator, got {script!r}{hint}")
         current = self._sim.current
+        if daemon and current is None:
+            self._sim.outages.remember(node, script)
         request = current.request if current is not None else None
         streams = current.streams if current is not None else False
         return Task(self._sim, script, self._node, None if daemon else request, daemon, streams).start()
+
+    def restart(self) -> None:
+        for script in self._sim.outages.daemons(self._own("restart daemons")):
+            Task(self._sim, script, self._node, None, True).start()
+
+    def _own(self, what: str) -> NodeState:
+        """The node, where the running generator may act on it: in `setup`, and on the node itself."""
+        task = self._sim.current
+        if task is not None and task.node is not self._node:
+            raise ValueError(
+                f"a generator on {task.node.name} cannot {what} on {self.name}: send it a message, or start "
+                "a service or a task there in setup"
+            )
+        return self._node
+
+
+def _wait_for(x: Waitable) -> Script:
+    return (yield x)
 
 
 class Fleet:
@@ -171,6 +207,10 @@ class Fleet:
         return self._sim.here(self._sim.nodes[self._sim.fleet.node(name).name])
 
     node = __getitem__
+
+    def of_site(self, site: str) -> tuple[Here, ...]:
+        """Every node of a kind of site, in the fleet's order."""
+        return tuple(self[node.name] for node in self._sim.fleet.of_site(site))
 
     def of_role(self, role: str) -> tuple[Here, ...]:
         """Every node of a role, in the fleet's order."""

@@ -64,6 +64,11 @@ class Memory:
             self.resident[model] = need
             self._resident_bytes += need
 
+    def lose(self) -> None:
+        """The node went down: no variant is resident any more."""
+        for model in [m for m in self.resident if not self.users.get(m)]:
+            self._resident_bytes -= self.resident.pop(model)
+
     @property
     def free_bytes(self) -> int:
         """Bytes that nobody holds or uses."""
@@ -74,15 +79,16 @@ class Memory:
         return self.node.sim.memory_bytes(self.node, model, context) <= self.ram_bytes
 
     def enter(
-        self, task: Task, model: str, positions: int, granted: Callable[[bool], None]
+        self, task: Task, model: str, positions: int, granted: Callable[[bool], None], leased: int = 0
     ) -> Callable[[], Any] | None:
         """Give the task a session, now or when there is room.
 
         `granted(cold)` is called once: at once where there is room; `cold` says that the weights must be read
-        from storage. The model must fit (`fits`). Returns what stops waiting, None where nothing waits.
+        from storage. The model must fit (`fits`). `leased` bytes of the cache are held by leases of the task.
+        Returns what stops waiting, None where nothing waits.
         """
         weights = self.weights(model)
-        cache = max(0, self.node.sim.memory_bytes(self.node, model, positions) - weights)
+        cache = max(0, self.node.sim.memory_bytes(self.node, model, positions) - weights - leased)
         grows = model in task.sessions  # without waiting
         if grows or (not self._waiting and self._room(model, weights, cache)):
             granted(self._grant(task, model, weights, cache))

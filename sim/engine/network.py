@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from edgellm.sim.fleet import Link, Node
 from edgellm.sim.strategy.base import Generate
-from edgellm.sim.strategy.protocol import Cancel, Interrupted, Kernel, LinkDown, Rejected, Settle, Waitable
+from edgellm.sim.strategy.protocol import Cancel, Interrupted, Kernel, LinkDown, Settle, Waitable
 
 from .node import NodeState
 from .request import DATA_CLASSES, Request
-from .trace import INBOX, Span
+from .trace import Span
 
 if TYPE_CHECKING:
     from .simulation import Simulation
-    from .task import Task
 
 #: Bytes of a transfer unit where the link names no payload: the usual limit of Ethernet and Wi-Fi.
 UNIT_BYTES = 1500
@@ -33,6 +31,7 @@ class LinkState:
         "bytes",
         "energy_j",
         "extra_latency_s",
+        "flying",
         "j_per_bit",
         "latency_s",
         "leaves",
@@ -43,6 +42,7 @@ class LinkState:
         "plain",
         "rates",
         "sim",
+        "up",
         "upper",
     )
 
@@ -62,6 +62,27 @@ class LinkState:
         site = place(self.lower.node)
         self.leaves = site if site != place(self.upper.node) else None
         self._rng: Any = None
+        self.up = True
+        #: Transfers on it, where something may cut them; None where nothing can.
+        self.flying: dict[Transfer, None] | None = sim.outages.watch(self)
+
+    def down(self) -> LinkDown:
+        """What is thrown at who sends over it while it is down."""
+        return LinkDown(detail=f"{self.link.name} is down")
+
+    def fail(self) -> None:
+        """Go down: what is on it is lost."""
+        self.up = False
+        self.cut(self.down)
+
+    def recover(self) -> None:
+        """Come up again."""
+        self.up = True
+
+    def cut(self, why: Callable[[], Interrupted]) -> None:
+        """Interrupt every transfer on it."""
+        for transfer in list(self.flying or ()):
+            transfer.interrupt(why())
 
     def airtime_s(self, nbytes: float, up: bool) -> float:
         """Seconds of the medium that `nbytes` take without loss."""
@@ -125,7 +146,7 @@ class Transfer:
         self._at = 0
         self._ticket = 0
         self._sent = self._airtime_s = 0.0  # of the hop in progress
-        self._cancel: Callable[[], Any] = _nothing
+        self._cancel: Callable[[], Any] = nothing
 
     def start(self) -> Transfer:
         error = self._refusal()
@@ -149,6 +170,12 @@ class Transfer:
 
     def _hop(self) -> None:
         link, _ = self._hops[self._at]
+        if link.flying is not None:
+            if not link.up:
+                self._ticket = self.sim.soon(partial(self._ended, link.down()))
+                self._cancel = self._drop
+                return
+            link.flying[self] = None
         if self.request is not None and self.request.spans is not None:
             self._begun_s = self.sim.engine.now
         wait_s, then = link.extra_latency_s, self._transmit
@@ -169,18 +196,22 @@ class Transfer:
         self._ticket = self.sim.engine.transfer(link.medium, up, airtime_s, self._arrived)
         self._cancel = self._cut
 
-    def _drop(self) -> None:
+    def _drop(self) -> float:
         self.sim.drop(self._ticket)
+        return 0.0
 
-    def _cut(self) -> None:
+    def _cut(self) -> float:
         left_s = self.sim.engine.cancel(self._ticket)
         share = 1.0 - left_s / self._airtime_s if self._airtime_s > 0.0 else 0.0
         link, up = self._hops[self._at]
         self._pay(link, up, self._sent * share, share)
+        return self.nbytes * share if self._at == len(self._hops) - 1 else 0.0
 
     def _arrived(self) -> None:
-        self._cancel = _nothing
+        self._cancel = nothing
         link, up = self._hops[self._at]
+        if link.flying is not None:
+            del link.flying[self]
         self._pay(link, up, self._sent, 1.0)
         end = link.upper if up else link.lower
         self._at += 1
@@ -215,12 +246,22 @@ class Transfer:
             )
 
     def cancel(self) -> float:
-        """Stop it where it is; returns the bytes that have arrived, which is none."""
-        self._cancel()
-        return 0.0
+        """Stop it where it is; returns the bytes that have arrived at the far end."""
+        if self._at < len(self._hops):
+            flying = self._hops[self._at][0].flying
+            if flying is not None:
+                flying.pop(self, None)
+        done = self._cancel()
+        self._cancel = nothing
+        return done or 0.0
+
+    def interrupt(self, error: Interrupted) -> None:
+        """Something on its way went down."""
+        error.done = self.cancel()
+        self._ended(error)
 
 
-def _nothing() -> None:
+def nothing() -> None:
     return None
 
 
@@ -300,144 +341,3 @@ class Send(Waitable):
 
         sim = src.sim
         return Transfer(sim, src, dst, nbytes, data_class, request_of(sim, self._msg), ended).start().cancel
-
-
-class RemoteCall(Waitable):
-    """What `here.call` returns."""
-
-    __slots__ = ("_args", "_msg", "_name")
-
-    def __init__(
-        self, src: NodeState, dst: NodeState, name: str, msg: Any, nbytes: float, data_class: str
-    ) -> None:
-        self._args = (src, dst, check_bytes(nbytes), data_class)
-        self._name, self._msg = name, msg
-
-    def begin(self, kernel: Kernel, done: Settle) -> Cancel:
-        del kernel
-        src, dst, nbytes, data_class = self._args
-        return _Calling(src, dst, self._name, self._msg, done).start(nbytes, data_class)
-
-
-class _Calling:
-    """One call: the way there, the service, the way back. In an inbox it is a `Call`."""
-
-    __slots__ = ("_cancel", "_done", "_dst", "_name", "_request", "_src", "_there_s", "_value", "msg", "sim")
-
-    def __init__(self, src: NodeState, dst: NodeState, name: str, msg: Any, done: Settle) -> None:
-        self.sim = src.sim
-        self._src, self._dst, self._name, self.msg = src, dst, name, msg
-        self._done: Settle | None = done
-        self._request = request_of(self.sim, msg)
-        self._cancel: Callable[[], Any] = _nothing
-        self._value: Any = None  # of the reply on its way
-        self._there_s = -1.0  # when a traced call arrived
-
-    @property
-    def source(self) -> str:
-        """Name of the calling node."""
-        return self._src.name
-
-    def start(self, nbytes: float, data_class: str) -> Cancel:
-        way = Transfer(self.sim, self._src, self._dst, nbytes, data_class, self._request, self._there)
-        self._cancel = way.cancel
-        way.start()
-        return self.cancel
-
-    def _there(self, error: Interrupted | None) -> None:
-        self._cancel = _nothing
-        service = self._dst.services.get(self._name)
-        if self._request is not None and self._request.spans is not None and error is None:
-            self._there_s = self.sim.engine.now
-        if error is not None:
-            self._fail(error)
-        elif service is not None:
-            self._serve(service)
-        elif self._name in self._dst.ports:
-            self._dst.ports[self._name].put(self)
-        else:
-            offered = ", ".join(sorted(self._dst.services)) or "none"
-            self._fail(
-                Rejected(
-                    "no such service",
-                    detail=f"{self._dst.name} offers no service {self._name!r} (it has: {offered})",
-                )
-            )
-
-    def _serve(self, service: Callable[..., Any]) -> None:
-        from .task import Task
-
-        here = self.sim.here(self._dst)
-        streams = getattr(service, "streams", False)
-        try:
-            script = service(self.msg, here)
-        except Interrupted as error:
-            self._fail(error)
-            return
-        except Exception as error:
-            self.sim.strategy_raised(None, error, self._request)
-            return
-        if not isinstance(script, GeneratorType):
-            self.reply(script)
-            return
-        task = Task(self.sim, script, self._dst, self._request, streams=streams, on_end=self._served)
-        self._cancel = partial(self._cancel_far, task)
-        task.start()
-
-    def _served(self, task: Task) -> None:
-        self._cancel = _nothing
-        if task.error is not None:
-            self._fail(task.error)
-        else:
-            self.reply(task.value)
-
-    def _cancel_far(self, task: Task) -> None:
-        """Word of a cancelled call takes one latency to get there."""
-        late_s = self.sim.latency_s(self._src, self._dst.name)
-        self.sim.at(self.sim.now + late_s, task.cancel)
-
-    def _traced(self) -> None:
-        """Make a span of a traced call that is answered."""
-        if self._there_s >= 0.0 and self._request is not None and self._request.spans is not None:
-            what = self._name if self._name in self._dst.services else INBOX
-            self._request.spans.append(
-                Span(self._request.id, "service", self._dst.name, self._there_s, self.sim.engine.now, what)
-            )
-            self._there_s = -1.0
-
-    def _fail(self, error: Interrupted) -> None:
-        self._traced()
-        if self._done is None:
-            return
-        late_s = self.sim.latency_s(self._dst, self._src.name)
-        ticket = self.sim.at(self.sim.now + late_s, partial(self._finish, None, error))
-        self._cancel = partial(self.sim.drop, ticket)
-
-    def _finish(self, value: Any, error: Interrupted | None) -> None:
-        done, self._done = self._done, None
-        if done is not None:
-            done(value, error)
-
-    def reply(self, value: Any = None, nbytes: float | None = None) -> None:
-        """Send the reply on its way; nothing happens if nobody waits for it any more."""
-        self._traced()
-        if self._done is None:
-            return
-        size = check_bytes(size_of(value) if nbytes is None else nbytes)
-        kind = data_class_of(value, None)
-        self._value = value
-        way = Transfer(self.sim, self._dst, self._src, size, kind, self._request, self._back)
-        self._cancel = way.cancel
-        way.start()
-
-    def _back(self, error: Interrupted | None) -> None:
-        self._finish(self._value if error is None else None, error)
-
-    def refuse(self, reason: str) -> None:
-        """Throw `Rejected` at the caller."""
-        self._fail(Rejected(reason))
-
-    def cancel(self) -> None:
-        """Give the call up."""
-        self._done = None
-        self._cancel()

@@ -36,10 +36,12 @@ class NodeState:
         self.work_s = 0.0  # computed so far: seconds alone, which is also the time the node was busy
         self.up = True
         self.reason = ""
-        self.down_s = math.inf
+        self.down_s = math.inf  # when it went down, if it is
+        self.off_s = 0.0  # for how long it was down before
         self.tasks: dict[Task, None] = {}
         self.services: dict[str, Callable[..., Any]] = {}
         self.ports: dict[str, Queue] = {}
+        self.calls: dict[Any, None] = {}  # in an inbox, or taken from one and not answered
         self._rng: np.random.Generator | None = None
 
     @property
@@ -52,7 +54,7 @@ class NodeState:
     def port(self, name: str) -> Queue:
         """The queue of a port, made when it is first named."""
         if name not in self.ports:
-            self.ports[name] = Queue()
+            self.ports[name] = Queue(f"{name} at {self.name}")
         return self.ports[name]
 
     @property
@@ -106,8 +108,16 @@ class NodeState:
         if self.meter is not None:
             self.meter.stop()
         self.up, self.reason, self.down_s = False, reason, self.sim.now
-        for task in list(self.tasks):
-            task.interrupt(self.down())
+        self.sim.outages.lose(self)
+
+    def recover(self) -> None:
+        """Come up again; nothing happens where the battery is empty."""
+        if self.up or self.reason == "battery empty":
+            return
+        self.off_s += self.sim.now - self.down_s
+        self.up, self.reason, self.down_s = True, "", math.inf
+        if self.meter is not None:
+            self.meter.start()
 
     def down(self) -> NodeDown:
         """What is thrown at who needs this node."""
@@ -115,4 +125,4 @@ class NodeState:
 
     def idle_energy_j(self, end_s: float) -> float:
         """Energy of being on, from the beginning to `end_s`."""
-        return self.idle_w * min(end_s, self.down_s)
+        return self.idle_w * (min(end_s, self.down_s) - self.off_s)

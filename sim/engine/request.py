@@ -162,9 +162,11 @@ class Request:
         return first is not None and self.served_by != "" and first[0] != self.served_by
 
     def first_token(self) -> None:
-        """Say that the user sees the first token now."""
+        """Say that the first token is there: its user sees it now, or one latency later on another node."""
         if self._first_token_s is None:
-            self._first_token_s = self._sim.now - self.arrival_s
+            sim = self._sim
+            late_s = 0.0 if sim.current is None else sim.latency_s(sim.current.node, self.node)
+            self._first_token_s = sim.now + late_s - self.arrival_s
 
     def mark(self, model: str, node: str, date_s: float) -> None:
         """Note when the user sees the first token of an attempt."""

@@ -24,6 +24,7 @@ from .here import Fleet, Here, generate
 from .initial import begin
 from .network import LinkState, place
 from .node import NodeState
+from .outages import Outages
 from .request import Request
 from .rows import Rows
 from .task import Task
@@ -68,6 +69,7 @@ class Simulation:
         self.engine = _sim.Engine(solver)
         self.current: Task | None = None
         self.error: StrategyError | None = None
+        self.outages = Outages(self)
         self.nodes = {node.name: NodeState(self, node) for node in self.fleet.nodes}
         self.links = self._make_links()
         self.engine.seal()
@@ -215,6 +217,7 @@ class Simulation:
             raise self.error
         for state in self.nodes.values():
             state.plan_battery()
+        self.outages.start()
         self.arrivals.start()
         duration_s = self.scenario.duration_s
         self.at(duration_s, self._end_of_day)

@@ -105,6 +105,56 @@ class Task(Protocol):
         ...
 
 
+class LiveSession(Protocol):
+    """A conversation with a real model inside the simulation; what is yielded takes the cost model's time.
+
+    The engine says what the tokens are (greedily), the cost model how long they take on this node. Work that
+    is interrupted leaves the tokens that were completed.
+
+    Attributes
+    ----------
+    ids : list of int
+        The prompt's tokens and those produced.
+    prompt_tokens : int
+    ended : bool
+        Whether the last token ends the text.
+    """
+
+    model: str
+    ids: list[int]
+    prompt_tokens: int
+    ended: bool
+
+    @property
+    def text(self) -> str:
+        """What was produced."""
+        ...
+
+    @property
+    def confidence(self) -> float:
+        """Geometric mean of the probabilities of the tokens produced, 0 to 1; 1 before the first."""
+        ...
+
+    def prefill(self, priority: float = 0) -> Waitable:
+        """Read the prompt; yields a `Done`."""
+        ...
+
+    def decode(self, tokens: int = 1, stop: Event | None = None, priority: float = 0) -> Waitable:
+        """Produce up to so many tokens, fewer where the text ends; yields a `Done`."""
+        ...
+
+    def verify(self, draft: Sequence[int], priority: float = 0) -> Waitable:
+        """Check drafted tokens in one step; yields how many are what the model says.
+
+        Those and the model's own next token are then in `ids`.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give the engine's memory back; it happens by itself when nobody has the session any more."""
+        ...
+
+
 class Request(Protocol):
     """A request, from its arrival to its answer."""
 
@@ -235,6 +285,20 @@ class Here(Protocol):
         """
         ...
 
+    def open(self, model: str, prompt: str | Sequence[int]) -> LiveSession:
+        """A session with the real model of a variant: a text, or its tokens.
+
+        Raises
+        ------
+        ValueError
+            If the scenario names no `weights` for the variant, or they are not on this machine.
+        """
+        ...
+
+    def cache_bytes(self, model: str, positions: int) -> int:
+        """Bytes of the cache of one session with so many positions, as `reserve` would take them."""
+        ...
+
     def reserve(self, nbytes: int) -> Waitable:
         """Wait for memory; yields a `Lease`. `Rejected` if the node can never have so much."""
         ...
@@ -268,8 +332,15 @@ class Here(Protocol):
         """The queue of a port, or of calls to a name that no service takes (as `Call`, with `.reply`)."""
         ...
 
-    def spawn(self, script: Script, daemon: bool = False) -> Task:
-        """Start a generator on this node; a daemon does not keep the simulation going."""
+    def spawn(self, script: Script | Waitable, daemon: bool = False) -> Task:
+        """Start a generator (or anything that could be yielded) on this node.
+
+        A daemon does not keep the simulation going, and works for no request.
+        """
+        ...
+
+    def restart(self) -> None:
+        """Start the daemons again that `setup` spawned on this node."""
         ...
 
 
@@ -278,6 +349,11 @@ class Call(Protocol):
 
     msg: Any
     source: str
+
+    @property
+    def given_up(self) -> bool:
+        """Whether nobody waits for the reply any more."""
+        ...
 
     def reply(self, value: Any = None, nbytes: float | None = None) -> None:
         """Send the reply on its way."""
@@ -295,8 +371,14 @@ class FleetView(Protocol):
 
     def __getitem__(self, name: str) -> Here: ...
 
+    def __len__(self) -> int: ...
+
     def of_role(self, role: str) -> tuple[Here, ...]:
         """Every node of a role, in the fleet's order."""
+        ...
+
+    def of_site(self, site: str) -> tuple[Here, ...]:
+        """Every node of a kind of site ("home"), in the fleet's order."""
         ...
 
     def place(self, model: str, on: Any) -> None:
@@ -341,6 +423,13 @@ class Strategy:
     def setup(self, fleet: FleetView) -> None:
         """Called once before the first request: place models, offer services, spawn daemons."""
 
+    def restarted(self, here: Here) -> None:
+        """Called when a node is up again after an outage; starts what `setup` had spawned there.
+
+        The node has lost what was in its memory and its inboxes; its services are offered as before.
+        """
+        here.restart()
+
     def handle(self, req: Request, here: Here) -> Script:
         """Serve one request: a generator, started on the node where it arrives.
 
@@ -350,6 +439,6 @@ class Strategy:
         raise NotImplementedError(f"{type(self).__name__} has no handle(self, req, here)")
 
 
-def spawn(script: Script, at: Here, daemon: bool = False) -> Task:
+def spawn(script: Script | Waitable, at: Here, daemon: bool = False) -> Task:
     """Start a generator on a node as a task of its own; see `Here.spawn`."""
     return at.spawn(script, daemon=daemon)

@@ -100,16 +100,14 @@ def test_transfer_is_stored_and_forwarded_over_each_hop():
 @pytest.mark.parametrize(("sharing", "down_s"), [("split", 0.11), ("shared", 0.21)])
 def test_directions_contend_only_on_a_shared_link(sharing, down_s):
     def handle(req, here, log):
-        yield sim.gather(here.send("gateway", "port", None, 100), back(log))
-
-    def back(log):
-        yield there[0].send("home/device0", "port", None, 100)
+        yield sim.gather(here.send("gateway", "port", None, 100), here.recv("port"))
         log()
 
-    there = []
+    def back(there):
+        yield there.send("home/device0", "port", None, 100)
 
     def setup(fleet):
-        there.append(fleet["home/gateway"])
+        fleet["home/gateway"].spawn(back(fleet["home/gateway"]))
 
     world = fleet(wifi=wire("wifi", sharing=sharing))
     assert [t for t, _ in log(handle, setup=setup, fleet=world)] == [near(down_s)]
