@@ -17,7 +17,7 @@ from .constant import Constant
 from .estimate import Estimate, Prior, estimate
 from .load import load_device
 from .profile import DeviceProfile
-from .split import SplitStep, split_bytes, split_step
+from .split import HEADS, SplitStep, split_bytes, split_step
 from .step_costs import step_costs
 from .tables import Figure, Setting
 
@@ -32,6 +32,10 @@ _ENERGY = ("j_per_token", "watts")
 _HOST_S = 5e-4
 #: Reading a byte from memory and bringing it to a core: about 20 pJ per bit in all.
 _MEMORY_J_PER_BYTE = 1.5e-10
+#: Seconds per layer of an engine that splits layers: barriers and copies of its own, at least about so many.
+_SPLIT_LAYER_S = 3e-4
+#: Speed of a head that the root computes alone, from float32 activations, beside that of the layers.
+_ROOT_HEAD = 0.3
 #: Weights that are unpacked in the time that a byte takes to read, where nobody has measured it: formats of
 #: 4 bits are then just bound by memory.
 _UNPACKED_PER_BYTE = 2.2
@@ -43,23 +47,44 @@ class Machine:
     def __init__(self, figures: Sequence[Figure]) -> None:
         name = figures[0].device
         self.known = bool(name)
+        self.figures = figures
         self.used = [f for f in figures if f.calibrates and f.measure in NOISE]
         settings = [f.setting for f in figures]
         counts = [s.threads for s in settings if s.threads is not None]
         self.threads = sorted(set(counts))
         self.most = max(counts, default=1)
         self.formats = {s.format: s.quant for s in settings}
+        self.split_head = "sharded"  # of rows that do not say
         self.base = load_device(name) if name else _unknown(figures)
         self.priors = self._priors(figures)
         self.estimates: dict[str, Estimate] = {}
 
     def fit(self) -> dict[str, Estimate]:
-        """Fit to the calibrating figures; return the parameters."""
-        starts: list[dict[str, float]] = [{}]
-        if "unpack" in self.priors:
-            starts.append({"unpack": self.priors["unpack"].value * 0.6})
-        self.estimates = estimate(self._misfit, self.priors, starts) if self.used else {}
+        """Fit to the calibrating figures; return the parameters.
+
+        Where rows of several nodes do not say which node computes the head, what fits better is taken.
+        """
+        if not self.used:
+            return self.estimates
+        open_question = any(f.setting.nodes > 1 and not f.setting.split_head for f in self.used)
+        best = math.inf
+        for split_head in HEADS if open_question else (self.split_head,):
+            self.estimates = {}
+            self.split_head = split_head
+            self.priors = self._priors(self.figures)
+            starts: list[dict[str, float]] = [{}]
+            if "unpack" in self.priors:
+                starts.append({"unpack": self.priors["unpack"].value * 0.6})
+            found = estimate(self._misfit, self.priors, starts)
+            loss = self._loss({name: one.value for name, one in found.items()})
+            if loss < best:
+                best, chosen = loss, (split_head, self.priors, found)
+        self.split_head, self.priors, self.estimates = chosen
         return self.estimates
+
+    def _loss(self, values: Mapping[str, float]) -> float:
+        data = sum(x * x for x in self._misfit(values))
+        return data + sum((math.log(values[n] / p.value) / p.spread) ** 2 for n, p in self.priors.items())
 
     def values(self) -> dict[str, float]:
         """Return the parameters: fitted, or as they were known before."""
@@ -101,9 +126,10 @@ class Machine:
         return 1.0 / step.seconds if measure == "tok_per_s" else 1000.0 * step.seconds
 
     def _step(self, s: Setting, device: DeviceProfile, slower: float) -> SplitStep:
+        where = s.split_head or self.split_head
         return split_step(
             s.model, s.quant, device, s.nodes, s.context,
-            kv=s.kv, buffer=s.buffer, head=s.split_head, head_quant=s.head, slowdown=slower,
+            kv=s.kv, buffer=s.buffer, head=where, head_quant=s.head, slowdown=slower,
         )  # fmt: skip
 
     def _slowdown(self, threads: int | None, values: Mapping[str, float]) -> float:
@@ -171,12 +197,14 @@ class Machine:
             computed = sorted({f.setting.format for f in figures if f.measure in _PREFILL})
             if len(computed) > 1:
                 found |= {f"format_ops:{name}": Prior(1.0, 0.5) for name in computed}
-        if any(f.setting.split_head == "root" for f in figures):
-            found["head"] = Prior(1.0 if base.head_bandwidth is None else base.head_bandwidth.value, 1.0)
+        if any((f.setting.split_head or self.split_head) == "root" for f in figures):
+            stated = base.head_bandwidth
+            found["head"] = Prior(_ROOT_HEAD if stated is None else stated.value, 0.35)
         if len(self.threads) > 1:
             found["threads"] = Prior(0.8, 0.3)
             found |= {f"threads.{n}": Prior(1.0, 0.04) for n in self.threads[:-1]}
         if nodes > 1:
+            found["layer_overhead"] = Prior(max(base.layer_overhead_s.value, _SPLIT_LAYER_S), 1.2)
             found |= self._sync_priors(nodes)
         if any(f.measure in _ENERGY for f in figures):
             found["watts"] = Prior(base.active_w.value, 0.7 if known else 2.0)
@@ -226,7 +254,9 @@ def counted_bytes(s: Setting, measure: str) -> float:
     """Return bytes per token, which follow from shapes and formats alone."""
     if measure == "weight_bytes":
         return s.model.active_bytes(s.quant, s.head)
-    sent, received = split_bytes(s.model, s.nodes, buffer=s.buffer, head=s.split_head)
+    # all nodes together are counted as activations alone; a root's own counters see token and logits too
+    head = s.split_head or ("root" if measure == "network_bytes" else "sharded")
+    sent, received = split_bytes(s.model, s.nodes, buffer=s.buffer, head=head)
     return {"sent_bytes": sent, "received_bytes": received}.get(measure, sent + received)
 
 

@@ -52,7 +52,7 @@ class Setting:
     head: str | None
     kv: str
     buffer: str
-    split_head: str
+    split_head: str  # "root", "sharded", or "" where a table does not say
     threads: int | None
     nodes: int
     context: int
@@ -206,7 +206,7 @@ def _figures(
         head=head,
         kv=_choice(row, "kv", tuple(KV_BYTES), "f16", where),
         buffer=_choice(row, "buffer", tuple(KV_BYTES), "q8_0", where),
-        split_head=_choice(row, "split_head", HEADS, "sharded", where),
+        split_head=_choice(row, "split_head", ("", *HEADS), "", where),
         threads=_whole(row, "threads", 1, where) if "threads" in row else None,
         nodes=_whole(row, "nodes", 1, where, 1),
         context=_whole(row, "context", 0, where, 0),
