@@ -74,6 +74,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--report", metavar="FILE.html", help="write the report here: one file, readable offline"
     )
     parser.add_argument(
+        "--trace",
+        metavar="FILE.json",
+        help="write where traced requests spent their time, for ui.perfetto.dev",
+    )
+    parser.add_argument(
         "--json", action="store_true", help="print JSON (NaN as null, infinite as the text inf)"
     )
 
@@ -126,11 +131,12 @@ def run(args: argparse.Namespace) -> int:
         return 130
     out = study.save(args.out) if args.out else None
     report = study.report(args.report) if args.report else None
+    trace = study.trace(args.trace) if args.trace else None
     if args.json:
         print(json.dumps(_as_json(study, out, report), allow_nan=False))
     else:
         print(study.summary())
-        for what, path in (("results", out), ("report", report)):
+        for what, path in (("results", out), ("report", report), ("trace", trace)):
             if path is not None:
                 print(f"{what}: {path}")
     if unfinished is not None and not study.interrupted:

@@ -68,7 +68,8 @@ class Tracer:
         """Return all spans by request and date, with what a call waited for in its inbox made a span."""
         out: list[Span] = []
         for _, spans in sorted(self._spans.items()):
-            out += sorted(spans + _queueing(spans), key=lambda s: (s.start_s, -s.end_s, s.kind, s.where))
+            spans = spans + _queueing(spans)
+            out += sorted(spans, key=lambda s: (s.start_s, -s.end_s, s.kind != "service", s.kind, s.where))
         return out
 
 

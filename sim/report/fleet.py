@@ -6,7 +6,7 @@ from typing import Any
 
 from edgellm.sim.report.markup import drawing
 
-_WIDTH, _LINE, _GAP_X, _GAP_Y, _PAD, _HEAD = 216.0, 15.0, 28.0, 74.0, 14.0, 26.0
+_WIDTH, _LINE, _GAP_X, _GAP_Y, _PAD, _HEAD = 240.0, 15.0, 28.0, 74.0, 14.0, 26.0
 #: More kinds of site than this are not drawn.
 MAX_SITES = 12
 
@@ -89,7 +89,8 @@ def draw(kinds: list[Kind]) -> str:
             left, low = right + _GAP_X, max(low, bottom)
         width, top = max(width, left - _GAP_X + 8), low + _GAP_Y
     height = top - _GAP_Y + 8
-    links = [_link(kind, boxes) for kind in kinds if kind["to"] in boxes]
+    tops = {site: y for site, _, y, _, _ in frames}
+    links = [_link(kind, boxes, tops) for kind in kinds if kind["to"] in boxes]
     parts = [_frame(frame, kinds) for frame in frames]
     parts += [line for line, _ in links]
     parts += [_box(kind, *boxes[_name(kind)]) for kind in kinds]
@@ -147,23 +148,29 @@ def _box(kind: Kind, x: float, y: float, height: float) -> str:
     return out
 
 
-def _link(kind: Kind, boxes: dict[str, tuple[float, float, float]]) -> tuple[str, str]:
+def _link(
+    kind: Kind, boxes: dict[str, tuple[float, float, float]], tops: dict[str, float]
+) -> tuple[str, str]:
     """Return the line from a kind of node to the one above, and its label."""
     x, y, _ = boxes[_name(kind)]
     up_x, up_y, up_height = boxes[kind["to"]]
     start, end = (x + _WIDTH / 2, y), (up_x + _WIDTH / 2, up_y + up_height)
     if end[1] > start[1]:  # side by side
         start, end = (x + _WIDTH, y + 20), (up_x, up_y + 20)
-    bend = (start[1] + end[1]) / 2
+    bend = end[1] + 12 if start[1] > end[1] else end[1]  # above the labels of its neighbours
     line = (
-        f'<path d="M{start[0]:.1f},{start[1]:.1f} C{start[0]:.1f},{bend:.1f} {end[0]:.1f},{bend:.1f} '
-        f'{end[0]:.1f},{end[1]:.1f}" style="fill:none;stroke:var(--muted);stroke-width:1.6"/>'
+        f'<path d="M{start[0]:.1f},{start[1]:.1f}V{bend:.1f}H{end[0]:.1f}V{end[1]:.1f}" '
+        'style="fill:none;stroke:var(--muted);stroke-width:1.6"/>'
     )
+    inside = kind["to"].startswith(f"{kind['site']}/")
+    y = start[1] if inside else tops[kind["site"]]
+    halo = f"paint-order:stroke;stroke-width:4px;stroke:var({'--soft' if inside else '--paper'})"
     medium = ", one medium per site" if kind["shared"] else ""
     label = (
-        f'<text x="{start[0] + 8:.1f}" y="{start[1] - 22:.1f}" font-size="11">'
-        f"{escape(textwrap.shorten(kind['link_title'], 40, placeholder='…'))}</text>"
-        f'<text x="{start[0] + 8:.1f}" y="{start[1] - 8:.1f}" font-size="11" class="muted">'
+        f'<text x="{start[0] + 8:.1f}" y="{y - 22:.1f}" font-size="11" style="{halo}">'
+        f"{escape(textwrap.shorten(kind['link_title'], 37, placeholder='…'))}</text>"
+        f'<text x="{start[0] + 8:.1f}" y="{y - 8:.1f}" font-size="11" class="muted" '
+        f'style="{halo}">'
         f"{kind['nodes']:,} link{'s' if kind['nodes'] > 1 else ''}{medium}</text>"
     )
     return line, label

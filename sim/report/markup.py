@@ -40,6 +40,7 @@ th small{display:block;font-weight:400}
 td.n,th.n{text-align:right;white-space:nowrap}
 td:first-child{min-width:8em;max-width:13em}.one,td:first-child .tag,td code{white-space:nowrap}
 b.best{color:var(--good)}
+.long{display:block;min-width:34ch}
 .ci{color:var(--muted);font-size:.88em}.ci.row{display:block;line-height:1.2}
 .tag{display:inline-block;border-radius:9px;padding:0 8px;margin:1px 0;font-size:.76rem;line-height:1.5}
 .guess{background:var(--warn);color:var(--warnink)}.plain{background:var(--note);color:var(--noteink)}
@@ -148,6 +149,11 @@ def record_table(records: Iterable[Any], columns: Sequence[Column], name: str = 
 def text_of(key: str) -> Callable[[Any], str]:
     """Return what writes the text of a record's entry, a dash where it is empty."""
     return lambda record: escape(str(record[key]) or "–")
+
+
+def long_text_of(key: str) -> Callable[[Any], str]:
+    """Return what writes a text of several words, which keeps its width on a narrow screen."""
+    return lambda record: f'<span class="long">{escape(str(record[key]) or "–")}</span>'
 
 
 def count_of(key: str) -> Callable[[Any], str]:

@@ -16,6 +16,7 @@ from edgellm.sim.report.markup import (
     count_of,
     details,
     html_table,
+    long_text_of,
     record_table,
     tag,
     text_of,
@@ -177,7 +178,8 @@ def infeasible(study: "Study") -> str:
             name = of_row({"strategy": strategy, "base_model": model})
             count = sum(found.values())
             shown = "<br>".join(escape(text) for text in why[:3] if text) or "–"
-            rows.append([name, tag(reason, "warn"), f"{count:,}", percent(count / arrived), shown + more])
+            said = f'<span class="long">{shown}{more}</span>'
+            rows.append([name, tag(reason, "warn"), f"{count:,}", percent(count / arrived), said])
     if not rows:
         return "<p>Nothing: every message could cross its links, and every model fitted where it was run.</p>"
     heads = [
@@ -215,7 +217,7 @@ def strategies(study: "Study") -> str:
 
     columns: list[Column] = [
         ("strategy", "", lambda info: f"<b>{escape(info['label'])}</b>", False),
-        ("what it does", "", text_of("summary"), False),
+        ("what it does", "", long_text_of("summary"), False),
         ("compared with", "", compared, False),
     ]
     return record_table(study.meta["strategies"], columns, "strategies")
@@ -227,8 +229,8 @@ def fleet_tables(study: "Study") -> str:
         ("site", "", text_of("site"), False),
         ("role", "", text_of("role"), False),
         ("nodes", "", count_of("count"), True),
-        ("device", "", text_of("device"), False),
-        ("uplink", "", text_of("uplink"), False),
+        ("device", "", long_text_of("device"), False),
+        ("uplink", "", long_text_of("uplink"), False),
         ("models placed", "", text_of("models"), False),
     ]
     links: list[Column] = [
@@ -270,7 +272,7 @@ def constants(study: "Study") -> str:
         ("unit", "", lambda c: escape(UNITS.get(c["unit"], c["unit"].replace("_per_", "/"))), False),
         ("spread", "", _spread, False),
         ("", "", lambda c: tag("guess", "guess") if c["guess"] else "", False),
-        ("source", "", text_of("source"), False),
+        ("source", "", long_text_of("source"), False),
     ]
     text = f"{len(used)} constants of the devices and links in the fleet; {guessed} of them are guesses."
     table = record_table(used, columns, "constants")
@@ -293,7 +295,11 @@ def method(study: "Study") -> str:
     ]
     bound = " and ".join(limits) if limits else "none: every served request is good"
     rows = [
-        [f"<code>{escape(name)}</code>", escape(find(name).unit), escape(find(name).meaning)]
+        [
+            f"<code>{escape(name)}</code>",
+            escape(find(name).unit),
+            f'<span class="long">{escape(find(name).meaning)}</span>',
+        ]
         for name, *_ in _MAIN
     ]
     return (
@@ -327,13 +333,13 @@ def validation(study: "Study") -> str:
             "as unvalidated.</p>"
         )
     columns: list[Column] = [
-        ("device", "", text_of("device"), False),
+        ("device", "", long_text_of("device"), False),
         ("model", "", text_of("model"), False),
         ("quantity", "", text_of("quantity"), False),
         ("median error", "", lambda r: percent(r["median"]), True),
         ("worst", "", lambda r: percent(r["worst"]), True),
         ("rows compared", "", count_of("rows"), True),
-        ("where this error is from", "", text_of("scope"), False),
+        ("where this error is from", "", long_text_of("scope"), False),
     ]
     text = "<p>How far predictions of this kind were off when published measurements were predicted.</p>"
     return text + record_table(known, columns, "validation errors")

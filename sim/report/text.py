@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from edgellm.sim.metrics import INFEASIBLE
+
 if TYPE_CHECKING:
     from edgellm.sim.study import Study
 
@@ -221,11 +223,12 @@ _SUMMARY: tuple[tuple[str, str, Callable[[float], str]], ...] = (
 
 def summary(study: "Study") -> str:
     """Return the most asked columns of the table as text for a terminal, and what to keep in mind."""
-    names = Names(study)
-    lines = [["strategy", *(head for head, _, _ in _SUMMARY)]]
-    for row in study.rows():
+    names, rows = Names(study), study.rows()
+    shown = [item for item in _SUMMARY if not all(math.isnan(row[item[1]]) for row in rows)]
+    lines = [["strategy", *(head for head, _, _ in shown)]]
+    for row in rows:
         mark = "" if row["validation"] != "unvalidated" else " *"
-        cells = [write(row[column]) for _, column, write in _SUMMARY]
+        cells = [write(row[column]) for _, column, write in shown]
         lines.append([names.row(row["strategy"], row["base_model"]) + mark, *cells])
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     text = []
@@ -233,7 +236,8 @@ def summary(study: "Study") -> str:
         right = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
         text.append("  ".join([first.ljust(widths[0]), *right]))
     text.insert(1, "─" * len(text[0]))
-    if any(row["validation"] == "unvalidated" for row in study.rows()):
+    text += _not_served(study, names)
+    if any(row["validation"] == "unvalidated" for row in rows):
         text.append("* unvalidated: compared with no published measurement")
     text += [f"{q.variant}: {q.label}" for q in study.qualities.values() if not q.measured]
     again = sorted({q.label.partition(", ")[2] for q in study.qualities.values() if ", req" in q.label})
@@ -244,3 +248,32 @@ def summary(study: "Study") -> str:
 
     text += judgement(study)
     return "\n".join(text)
+
+
+#: Lines of a summary about requests that were not served.
+_MISSED_LINES = 6
+
+
+def _not_served(study: "Study", names: Names) -> list[str]:
+    """Return why requests were not served, most frequent first, with the arithmetic of what is infeasible."""
+    rows = sorted(study.failure_rows(), key=lambda row: -row["share"])
+    out = []
+    for row in rows[:_MISSED_LINES]:
+        who, count = names.row(row["strategy"], row["base_model"]), row["requests"]
+        line = f"not served: {who}: {count:,} requests ({percent(row['share'])}), {row['reason']}"
+        if row["reason"] in INFEASIBLE:
+            line += f", {_example(study, row)}"
+        out.append(line)
+    if len(rows) > _MISSED_LINES:
+        out.append(f"not served: {len(rows) - _MISSED_LINES} more reasons, see the report")
+    return out
+
+
+def _example(study: "Study", row: dict[str, Any]) -> str:
+    """Return the detail of the first request that was not served for this reason."""
+    for run in study.runs:
+        if run.key == (row["strategy"], row["base_model"]):
+            for text in run.requests["reason"]:
+                if str(text).startswith(f"{row['reason']}: "):
+                    return f"for example {str(text).partition(': ')[2]}"
+    return "no detail"
