@@ -17,6 +17,7 @@ from .constant import Constant
 from .estimate import Estimate, Prior, estimate
 from .load import load_device
 from .profile import DeviceProfile
+from .roofline import thread_slowdown
 from .split import HEADS, SplitStep, split_bytes, split_step
 from .step_costs import step_costs
 from .tables import Figure, Setting
@@ -97,6 +98,15 @@ class Machine:
         chosen = self.values() if values is None else values
         return self._predicted(figure, chosen, self.device(chosen, form=figure.setting.format))
 
+    def stated(self, figure: Figure) -> float | None:
+        """Return what the shipped profile predicts with no fit; None for a device without one."""
+        if not self.known:
+            return None
+        base, s = self.base, figure.setting
+        slower = 1.0 if s.threads is None else thread_slowdown(base, s.threads)
+        values = {"watts": base.active_w.value, "memory_j": 0.0}
+        return self._predicted(figure, values, base, slower)
+
     def _misfit(self, values: Mapping[str, float]) -> list[float]:
         devices = {form: self.device(values, form=form) for form in self.formats}
         return [
@@ -104,11 +114,14 @@ class Machine:
             for f in self.used
         ]
 
-    def _predicted(self, figure: Figure, values: Mapping[str, float], device: DeviceProfile) -> float:
+    def _predicted(
+        self, figure: Figure, values: Mapping[str, float], device: DeviceProfile, slower: float | None = None
+    ) -> float:
         s, measure = figure.setting, figure.measure
         if measure.endswith("_bytes"):
             return counted_bytes(s, measure)
-        slower = self._slowdown(s.threads, values)
+        if slower is None:
+            slower = self._slowdown(s.threads, values)
         if measure in _PREFILL:
             costs = step_costs(s.model, s.quant, device, kv=s.kv, head=s.head, slowdown=slower)
             seconds = costs.step_s((s.prompt,), (s.context,))

@@ -134,14 +134,13 @@ def validate(table: TableSource | Measurements) -> Validation:
     devices: dict[str, DeviceProfile] = {}
     for (device, runtime), figures in groups.items():
         machine = Machine(figures)
-        before = {name: prior.value for name, prior in machine.priors.items()}
         name = " with ".join(part for part in (device or "unknown device", runtime) if part)
         parameters[name] = MappingProxyType(machine.fit())
         devices[name] = machine.device(machine.values(), f"fitted to {read.id}")
         kinds = _kinds(figures, read.kind)
         predicted = {id(f): machine.predict(f) for f in figures}
         for figure in figures:
-            stated = machine.predict(figure, before) if machine.known else None
+            stated = machine.stated(figure)
             scored.append(
                 Scored(
                     figure=figure,
