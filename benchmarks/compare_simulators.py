@@ -126,7 +126,7 @@ def page(found: dict[str, Any]) -> str:
         f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}, commit "
         f"{found['stamp']['commit']}, {found['stamp']['date']}, load before {found['stamp']['load_before']}.",
         "",
-        "| case | requests | ours, us each | SimPy, us each | ratio | wanted | largest difference of a figure |",
+        "| case | requests | ours, us each | SimPy, us each | ratio | wanted | largest difference |",
         "|---|---:|---:|---:|---:|---|---:|",
     ]
     for row in found["rows"]:
@@ -134,7 +134,8 @@ def page(found: dict[str, Any]) -> str:
         lines.append(
             f"| {row['case']} | {row['requests']:,.0f} | {row['ours_us']['median']:.1f} "
             f"| {row['simpy_us']['median']:.1f} | {row['ratio']['median']:.2f} ({row['ratio']['low']:.2f} to "
-            f"{row['ratio']['high']:.2f}) | {row['least']:g}: {held} | {100 * row['largest_difference']:.2f} % |"
+            f"{row['ratio']['high']:.2f}) | {row['least']:g}: {held} "
+            f"| {100 * row['largest_difference']:.2f} % |"
         )
     return "\n".join(lines) + "\n"
 

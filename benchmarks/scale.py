@@ -76,16 +76,17 @@ def run(case: tuple[int, int, float | None, float | None], strategy: str, cpu: i
 
 def page(found: dict[str, Any]) -> str:
     """The figures as Markdown."""
+    machine = found["stamp"]["machine"]
     lines = [
         "# A million requests on one core",
         "",
-        "`benchmarks/scale.py`: homes of five devices that ask their gateway for a day; everything counts, from "
-        "the import to the Parquet file. Memory is the largest sum over all processes.",
+        "`benchmarks/scale.py`: homes of five devices that ask their gateway for a day; everything counts,",
+        "from the import to the Parquet file. Memory is the largest sum over all processes.",
         "",
-        f"Machine: {found['stamp']['machine']}, commit {found['stamp']['commit']}, "
-        f"{found['stamp']['date']}, load before {found['stamp']['load_before']}.",
+        f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}, commit "
+        f"{found['stamp']['commit']}, {found['stamp']['date']}, load before {found['stamp']['load_before']}.",
         "",
-        "| devices | requests | wall s | CPU s | fleet s | simulation s | table, Parquet s | memory GiB | limit |",
+        "| devices | requests | wall s | CPU s | fleet s | simulation s | table s | memory GiB | limit |",
         "|---:|---:|---:|---:|---:|---:|---:|---:|---|",
     ]
     for row in found["rows"]:

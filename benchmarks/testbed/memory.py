@@ -16,7 +16,7 @@ EVERY_S = 0.05
 
 @dataclass(frozen=True)
 class Usage:
-    """What a command took. Memory is the largest sum over its processes; pages that they share count in each."""
+    """What a command took. Memory is the largest sum over its processes: what they share counts in each."""
 
     wall_s: float
     cpu_s: float

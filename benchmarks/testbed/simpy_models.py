@@ -2,9 +2,9 @@
 
 Two models. In `Delays` nothing waits for anything: a request is a process of four timeouts. In `Fair` the
 devices of a home share the air fairly, and so do the requests on a gateway: processor sharing by virtual
-time, a heap for each resource, one wake-up for each change (as exact as the testbed's, and the fastest that we
-know in SimPy). Both keep, for every request, what the testbed keeps: the columns of its table, energy of
-nodes and links, bytes by direction, losses drawn per message, the first token.
+time, a heap for each resource, one wake-up for each change (as exact as the testbed's, and the fastest
+that we know in SimPy). Both keep, for every request, what the testbed keeps: the columns of its table, energy
+of nodes and links, bytes by direction, losses drawn per message, the first token.
 """
 
 from __future__ import annotations

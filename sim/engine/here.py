@@ -198,10 +198,10 @@ class Fleet:
         self._sim = sim
 
     def __iter__(self) -> Iterator[Here]:
-        return (self._sim.here(state) for state in self._sim.nodes.values())
+        return (self[node.name] for node in self._sim.fleet.nodes)
 
     def __len__(self) -> int:
-        return len(self._sim.nodes)
+        return len(self._sim.fleet.nodes)
 
     def __getitem__(self, name: str) -> Here:
         return self._sim.here(self._sim.nodes[self._sim.fleet.node(name).name])

@@ -11,7 +11,7 @@ from edgellm.sim.strategy.base import Generate
 from edgellm.sim.strategy.protocol import Cancel, Interrupted, Kernel, LinkDown, Settle, Waitable
 
 from .node import NodeState
-from .request import DATA_CLASSES, Request
+from .request import DATA_CLASSES, Request, uniform
 from .trace import Span
 
 if TYPE_CHECKING:
@@ -22,11 +22,15 @@ UNIT_BYTES = 1500
 LINK_INFEASIBLE = "link infeasible"
 
 
+#: Links of a way, each with its direction: whether it is crossed upwards.
+Route = tuple[tuple["LinkState", bool], ...]
+
+
 class LinkState:
     """A link: one link of the engine of capacity one, shared by its group; transfers are air time."""
 
     __slots__ = (
-        "_rng",
+        "_draws",
         "always_feasible",
         "bytes",
         "energy_j",
@@ -61,7 +65,7 @@ class LinkState:
         self.lower, self.upper = sim.nodes[link.lower], sim.nodes[link.upper]
         site = place(self.lower.node)
         self.leaves = site if site != place(self.upper.node) else None
-        self._rng: Any = None
+        self._draws = 0  # numbers of this link's own
         self.up = True
         #: Transfers on it, where something may cut them; None where nothing can.
         self.flying: dict[Transfer, None] | None = sim.outages.watch(self)
@@ -94,15 +98,29 @@ class LinkState:
         """Draw how many times as much is sent as is received: every unit that is lost is sent again."""
         if self.loss == 0.0 or nbytes == 0:
             return 1.0
-        if self._rng is None:
-            self._rng = self.sim.stream("link", self.link.name)
         profile = self.link.profile
         units = (
             max(1, -(-int(nbytes) // UNIT_BYTES))
             if profile.max_payload_bytes is None
             else profile.frames(nbytes)
         )
-        return 1.0 + float(self._rng.negative_binomial(units, 1.0 - self.loss)) / units
+        return 1.0 + self._losses(units) / units
+
+    def _losses(self, units: int) -> int:
+        """Draw how many units are lost until `units` have arrived: negative binomial, by inversion."""
+        chance = (1.0 - self.loss) ** units  # of no loss at all
+        if chance < 1e-300:
+            rng = self.sim.stream(f"link/{self._draws}", self.link.name)
+            self._draws += 1
+            return int(rng.negative_binomial(units, 1.0 - self.loss))
+        u = uniform(self.sim.seed, "link", self.link.name, self._draws)
+        self._draws += 1
+        lost = 0
+        while u >= chance and chance > 0.0:
+            u -= chance
+            chance *= self.loss * (units + lost) / (lost + 1)
+            lost += 1
+        return lost
 
 
 def place(node: Node) -> str:

@@ -25,7 +25,7 @@ class NodeState:
     def __init__(self, sim: Simulation, node: Node) -> None:
         self.sim, self.node, self.name = sim, node, node.name
         device = node.device
-        self.host = sim.engine.host()
+        self.host = sim.host()
         self.idle_w = device.idle_w.value
         self.extra_w = max(0.0, device.active_w.value - self.idle_w)
         self.usd_per_s = None if device.usd_per_hour is None else device.usd_per_hour.value / 3600.0

@@ -49,7 +49,7 @@ class Outages:
                 sim.at(start_s + length_s, partial(self._up, state))
         for plain in sim.fleet.links:
             for start_s, length_s in plain.outages:
-                link = sim.links[plain.name]
+                link = sim.links[plain.lower]
                 sim.at(start_s, partial(self._cut, link))
                 sim.at(start_s + length_s, link.recover)
 

@@ -48,19 +48,20 @@ class RunResult:
 
 def collect(sim: Simulation) -> RunResult:
     """Return the result of a simulation that has run."""
-    states = list(sim.nodes.values())
+    nodes = sim.fleet.nodes
+    states = list(sim.nodes.in_order())
     idle_j = np.array([s.idle_energy_j(sim.end_s) for s in states], dtype=np.float64)
     active_j = np.array([s.extra_w * s.work_s for s in states], dtype=np.float64)
-    links = list(sim.links.values())
+    links = [(link, sim.links.get(link.lower)) for link in sim.fleet.links]
     return RunResult(
         strategy=sim.strategy.name,
         seed=sim.seed,
         requests=sim.rows.close(),
         nodes={
-            "node": [s.name for s in states],
-            "site": [s.node.site for s in states],
-            "role": [s.node.role for s in states],
-            "device": [s.node.device.name for s in states],
+            "node": [n.name for n in nodes],
+            "site": [n.site for n in nodes],
+            "role": [n.role for n in nodes],
+            "device": [n.device.name for n in nodes],
             "busy_s": np.array([s.work_s for s in states], dtype=np.float64),
             "energy_j": idle_j + active_j,
             "idle_energy_j": idle_j,
@@ -71,11 +72,11 @@ def collect(sim: Simulation) -> RunResult:
             "memory_peak_bytes": np.array([s.memory.peak_bytes for s in states], dtype=np.float64),
         },
         links={
-            "link": [s.link.name for s in links],
-            "profile": [s.link.profile.name for s in links],
-            "bytes_up": np.array([s.bytes[1] for s in links], dtype=np.float64),
-            "bytes_down": np.array([s.bytes[0] for s in links], dtype=np.float64),
-            "energy_j": np.array([s.energy_j for s in links], dtype=np.float64),
+            "link": [link.name for link, _ in links],
+            "profile": [link.profile.name for link, _ in links],
+            "bytes_up": np.array([s.bytes[1] if s else 0.0 for _, s in links], dtype=np.float64),
+            "bytes_down": np.array([s.bytes[0] if s else 0.0 for _, s in links], dtype=np.float64),
+            "energy_j": np.array([s.energy_j if s else 0.0 for _, s in links], dtype=np.float64),
         },
         simulated_s=sim.end_s,
         events=sim.engine.events,

@@ -11,7 +11,6 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from edgellm import _sim
-from edgellm.sim.fleet import Link
 from edgellm.sim.scenario import Scenario
 from edgellm.sim.strategy.base import Strategy
 from edgellm.sim.strategy.protocol import Script
@@ -20,11 +19,11 @@ from edgellm.sim.work import Work
 from .arrivals import Arrivals
 from .compute import Plan
 from .errors import StrategyError
-from .here import Fleet, Here, generate
-from .initial import begin
-from .network import LinkState, place
+from .here import Fleet, Here
+from .network import Route, place
 from .node import NodeState
 from .outages import Outages
+from .platform import Links, Nodes
 from .request import Request
 from .rows import Rows
 from .task import Task
@@ -38,9 +37,6 @@ DRAIN_S = 3600.0
 #: Frames of files below this folder are ours, not those of a user's strategy.
 OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-
-#: Links of a way, each with its direction: whether it is crossed upwards.
-Route = tuple[tuple[LinkState, bool], ...]
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -67,11 +63,17 @@ class Simulation:
         self.scenario, self.strategy, self.seed, self.confidence = scenario, strategy, seed, confidence
         self.fleet = scenario.fleet
         self.engine = _sim.Engine(solver)
+        self.over = False
         self.current: Task | None = None
         self.error: StrategyError | None = None
         self.outages = Outages(self)
-        self.nodes = {node.name: NodeState(self, node) for node in self.fleet.nodes}
-        self.links = self._make_links()
+        self.nodes: Nodes = Nodes(self)
+        self.links: Links = Links(self)
+        if solver == "simgrid":  # which wants to know its platform beforehand
+            for node in self.fleet.nodes:
+                self.nodes[node.name]
+            for link in self.fleet.links:
+                self.links[link.lower]
         self.engine.seal()
         self.rows = Rows()
         self.tasks = 0  # that are not daemons
@@ -84,19 +86,6 @@ class Simulation:
         self._day_over = False
         self.arrivals = Arrivals(self)
         self.tracer = Tracer(trace, self.arrivals.open) if trace else None
-
-    def _make_links(self) -> dict[str, LinkState]:
-        """One medium for each group of links, and for each link without a group."""
-        groups: dict[str, list[Link]] = {}
-        for link in self.fleet.links:
-            groups.setdefault(link.group or f"/{link.name}", []).append(link)
-        links: dict[str, LinkState] = {}
-        for group in groups.values():
-            latency_s = min(link.profile.latency_s.value for link in group)
-            medium = self.engine.link(latency_s, all(link.profile.sharing == "split" for link in group))
-            for link in group:
-                links[link.name] = LinkState(self, link, medium, link.profile.latency_s.value - latency_s)
-        return {link.name: links[link.name] for link in self.fleet.links}
 
     # What waitables need.
 
@@ -125,6 +114,14 @@ class Simulation:
         return Task(self, script, task.node, task.request, task.daemon, task.streams).start()
 
     # What nodes, links and requests need.
+
+    def host(self) -> int:
+        """A new host of the engine; after the run, none."""
+        return -1 if self.over else self.engine.host()
+
+    def medium(self, latency_s: float, duplex: bool) -> int:
+        """A new link of the engine; after the run, none."""
+        return -1 if self.over else self.engine.link(latency_s, duplex)
 
     def here(self, state: NodeState) -> Here:
         """The node as strategies see it."""
@@ -182,7 +179,7 @@ class Simulation:
         found = self._routes.get(key)
         if found is None:
             hops = self.fleet.route(src.name, dst.name)
-            found = tuple((self.links[hop.link.name], hop.up) for hop in hops)
+            found = tuple((self.links[hop.link.lower], hop.up) for hop in hops)
             _remember(self._routes, key, found)
         return found
 
@@ -228,6 +225,7 @@ class Simulation:
         self.end_s = max(duration_s, self.now)
         self._day_over = False  # nothing is left to stop
         self.arrivals.close()
+        self.over = True
 
     def _set_up(self) -> None:
         try:
@@ -235,10 +233,7 @@ class Simulation:
         except Exception as error:
             self.strategy_raised(None, error)
             return
-        for state in self.nodes.values():
-            begin(self, state)
-            if state.models and "generate" not in state.services and "generate" not in state.ports:
-                state.services["generate"] = generate
+        self.nodes.equip()
 
     def _end_of_day(self) -> None:
         self._day_over = True
