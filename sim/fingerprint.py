@@ -102,7 +102,7 @@ def _content(value: Any) -> Iterator[bytes | _Inner]:
 
 def _function(value: types.FunctionType) -> Iterator[bytes | _Inner]:
     yield f"function {value.__qualname__}".encode()
-    if _is_installed(value.__module__):
+    if _is_installed(value.__module__) and "<" not in value.__qualname__:  # not made by a function
         yield value.__module__.encode()
         return
     yield from map(_Inner, (value.__code__, value.__defaults__, value.__kwdefaults__))
