@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         within,
     )
     from edgellm.sim.study import Study, StudyError
+    from edgellm.sim.uncertainty import Sensitivity, sensitivity
     from edgellm.sim.work import Compute, Decode, Load, Prefill, Step, Train, Verify
 
 _ROOMS = {
@@ -76,6 +77,7 @@ _ROOMS = {
         "first", "gather", "race", "sleep", "spawn", "until", "within",
     ),
     "study": ("Study", "StudyError"),
+    "uncertainty": ("Sensitivity", "sensitivity"),
     "work": ("Compute", "Decode", "Load", "Prefill", "Step", "Train", "Verify"),
 }  # fmt: skip
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
@@ -107,6 +109,7 @@ __all__ = [
     "Scenario",
     "ScenarioError",
     "Search",
+    "Sensitivity",
     "SimulationError",
     "Step",
     "Strategy",
@@ -123,6 +126,7 @@ __all__ = [
     "load_scenario",
     "race",
     "search",
+    "sensitivity",
     "sleep",
     "spawn",
     "until",

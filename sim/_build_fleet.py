@@ -23,7 +23,7 @@ from edgellm.cost.toml_lines import written_key
 from edgellm.cost.units import near_matches
 
 from ._schema import ScenarioError, Table
-from .fleet import Fleet, FleetError, Link, NetworkSettings, Node
+from .fleet import SCENARIO, Fleet, FleetError, Link, NetworkSettings, Node
 
 #: Bigger fleets are refused before memory is.
 MAX_NODES = 2_000_000
@@ -142,7 +142,7 @@ def _node_kind(site: str, key: str, table: Table, models: Mapping[str, Any], bas
             except ValueError as err:
                 raise table.fail("threads", str(err)) from None
         if battery is not None:
-            constant = Constant(battery, "j", f"the scenario, {table.key('battery')}")
+            constant = Constant(battery, "j", f"{SCENARIO}{table.key('battery')}")
             profile = replace(profile, battery_j=constant)
         devices.append((share, profile))
     default_role = (

@@ -216,3 +216,20 @@ def find(name: str) -> Column:
             return column
     known = ", ".join(c.name for c in (*METRIC_COLUMNS, *QUALITY_COLUMNS) if c.kind == "float")
     raise ValueError(f"no column {name!r} in a study's table; numeric columns: {known}")
+
+
+def directed(name: str) -> Column:
+    """Return the figure of each run with this name, of which more or less is better.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or neither direction of it is better.
+    """
+    column = find(name)
+    if column not in METRIC_COLUMNS:
+        known = ", ".join(c.name for c in METRIC_COLUMNS if c.better)
+        raise ValueError(f"{name!r} is not measured in each run; these are, and have a better way: {known}")
+    if not column.better:
+        raise ValueError(f"neither more nor less of {name!r} is better")
+    return column

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgellm.sim import metrics, statistics
-from edgellm.sim.columns import METRIC_COLUMNS, Column, find
+from edgellm.sim.columns import METRIC_COLUMNS, Column, directed, find
 from edgellm.sim.report.text import short_names
 
 if TYPE_CHECKING:
@@ -190,9 +190,7 @@ def _needed(mine: np.ndarray, theirs: np.ndarray, found: statistics.Interval) ->
 
 def winner(study: Study, metric: str) -> Key | None:
     """Return the row that beats every other; see `Study.winner`."""
-    column = _column(metric)
-    if not column.better:
-        raise ValueError(f"winner: neither more nor less of {metric!r} is better")
+    directed(metric)
     wins: dict[Key, int] = dict.fromkeys((key for key, _ in study.groups()), 0)
     for row in compare(study, metric):
         if row["winner"] is not None:

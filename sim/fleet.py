@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from edgellm.cost import DeviceProfile, LinkProfile
 from edgellm.cost.units import near_matches
+
+#: How the source of a constant begins that the scenario gives instead of the profile.
+SCENARIO = "the scenario, "
 
 
 class FleetError(ValueError):
@@ -125,6 +128,44 @@ class Fleet:
         object.__setattr__(self, "_by_role", {key: tuple(value) for key, value in roles.items()})
         object.__setattr__(self, "_by_site", {key: tuple(value) for key, value in sites.items()})
         _check_acyclic(by_name)
+
+    def with_constants(self, values: Mapping[tuple[str, str], float]) -> Fleet:
+        """Return the fleet with other values of some constants of its profiles.
+
+        Parameters
+        ----------
+        values : mapping of (str, str) to float
+            By (name of the device's or link's profile, key of the constant). A battery that the scenario
+            gives to a node keeps its capacity.
+
+        Raises
+        ------
+        FleetError
+            If no profile of the fleet has one of the constants.
+        """
+        made: dict[int, Any] = {}  # by identity: nodes of a kind share one profile, and go on sharing it
+        left = set(values)
+
+        def changed(profile: Any) -> Any:
+            found = made.get(id(profile))
+            if found is None:
+                mine = {
+                    key: replace(constant, value=float(values[profile.name, key]))
+                    for key, constant in profile.constants()
+                    if (profile.name, key) in values
+                }
+                left.difference_update((profile.name, key) for key in mine)
+                if "battery_j" in mine and mine["battery_j"].source.startswith(SCENARIO):
+                    del mine["battery_j"]
+                found = made[id(profile)] = profile.with_constants(mine) if mine else profile
+            return found
+
+        nodes = tuple(replace(node, device=changed(node.device)) for node in self.nodes)
+        links = tuple(replace(link, profile=changed(link.profile)) for link in self.links)
+        if left:
+            profile, key = sorted(left)[0]
+            raise FleetError(f"no profile {profile!r} with a constant {key!r} in the fleet")
+        return Fleet(nodes, links)
 
     def node(self, name: str) -> Node:
         """Return the node of that name; FleetError if there is none."""

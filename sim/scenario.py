@@ -138,6 +138,12 @@ class Scenario:
         digest = hashlib.sha256(f"{self.digest} model {name}".encode()).hexdigest()
         return replace(self, workload=self.workload.with_model(name), digest=digest)
 
+    def with_constants(self, values: Mapping[tuple[str, str], float]) -> Scenario:
+        """Return the scenario with other values of some constants; see `Fleet.with_constants`."""
+        what = sorted((*key, float(value)) for key, value in values.items())
+        digest = hashlib.sha256(f"{self.digest} constants {what}".encode()).hexdigest()
+        return replace(self, fleet=self.fleet.with_constants(values), digest=digest)
+
     def memory_needed_bytes(self, node: Node, variant: ModelVariant | str, context: int | None = None) -> int:
         """Return the bytes that a variant and one session take on a node.
 

@@ -71,6 +71,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(docs/study.md); --out takes .csv or .parquet, --report an .svg or .png",
     )
     parser.add_argument(
+        "--sensitivity",
+        metavar="N",
+        type=int,
+        help="afterwards simulate N times with constants drawn from their spreads: does the winner stay?",
+    )
+    parser.add_argument(
+        "--metric", metavar="NAME", default="e2e_p95_s", help="figure of --sensitivity (default e2e_p95_s)"
+    )
+    parser.add_argument(
         "--report", metavar="FILE.html", help="write the report here: one file, readable offline"
     )
     parser.add_argument(
@@ -92,6 +101,12 @@ def run(args: argparse.Namespace) -> int:
     if args.workers < 1:
         raise UsageError(f"--workers must be at least 1, got {args.workers}")
     seeds = _seeds(args.seeds)
+    if args.sensitivity is not None:
+        if args.sensitivity < 2:
+            raise UsageError(f"--sensitivity must be at least 2, got {args.sensitivity}")
+        from edgellm.sim.columns import directed
+
+        directed(args.metric)  # what is wrong is said before the work, not after it
     if args.search:
         from edgellm.cli.search import run as run_search
 
@@ -124,6 +139,7 @@ def run(args: argparse.Namespace) -> int:
             executor=executor,
             store=store,
         )
+        drawn = _sensitivity(args, scenario, strategies, executor) if study.runs else None
     for warning in told:
         print(f"edgellm: {warning.message}", file=sys.stderr)
     if not study.runs:
@@ -133,9 +149,11 @@ def run(args: argparse.Namespace) -> int:
     report = study.report(args.report) if args.report else None
     trace = study.trace(args.trace) if args.trace else None
     if args.json:
-        print(json.dumps(_as_json(study, out, report), allow_nan=False))
+        print(json.dumps(_as_json(study, out, report, drawn), allow_nan=False))
     else:
         print(study.summary())
+        if drawn is not None:
+            print(f"\n{drawn.text()}")
         for what, path in (("results", out), ("report", report), ("trace", trace)):
             if path is not None:
                 print(f"{what}: {path}")
@@ -162,6 +180,24 @@ def _executor(address: str | None) -> Iterator[Any]:
         raise ValueError(f"--dask {address}: {error}") from None
     with client:
         yield client.get_executor()
+
+
+def _sensitivity(args: argparse.Namespace, scenario: Any, strategies: Any, executor: Any) -> Any:
+    """Return the sensitivity that was asked for, else None; its draws are kept beside the runs."""
+    from edgellm import sim
+
+    if args.sensitivity is None:
+        return None
+    kept = Path(args.store) / "sensitivity.jsonl" if args.store else None
+    return sim.sensitivity(
+        scenario,
+        strategies,
+        args.metric,
+        args.sensitivity,
+        workers=args.workers,
+        executor=executor,
+        resume=kept,
+    )
 
 
 def load_strategy(spec: str) -> Any:
@@ -222,7 +258,7 @@ def _seeds(text: str | None) -> list[int] | None:
     return numbers
 
 
-def _as_json(study: "Study", out: Path | None, report: Path | None) -> dict[str, Any]:
+def _as_json(study: "Study", out: Path | None, report: Path | None, drawn: Any) -> dict[str, Any]:
     def plain(value: Any) -> Any:
         if isinstance(value, float) and not math.isfinite(value):
             return None if math.isnan(value) else "inf"
@@ -231,6 +267,15 @@ def _as_json(study: "Study", out: Path | None, report: Path | None) -> dict[str,
     return {
         "rows": [{name: plain(value) for name, value in row.items()} for row in study.rows()],
         "quality": [q.to_json() | {"confidence": list(q.confidence)} for q in study.qualities.values()],
+        "sensitivity": None
+        if drawn is None
+        else {
+            "metric": drawn.metric,
+            "winner": drawn.winner,
+            "changed": plain(drawn.changed),
+            "rows": [{name: plain(value) for name, value in row.items()} for row in drawn.rows()],
+            "effects": [{name: plain(value) for name, value in row.items()} for row in drawn.effects()],
+        },
         "interrupted": study.interrupted,
         "out": str(out) if out else None,
         "report": str(report) if report else None,
