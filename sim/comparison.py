@@ -204,7 +204,7 @@ def judgement(study: Study, shown: Sequence[str] = SHOWN) -> list[str]:
     if len(list(study.groups())) < 2:
         return []
     found = {metric: compare(study, metric) for metric in shown}
-    pairs = min((row["pairs"] for rows in found.values() for row in rows), default=0)
+    pairs = min(len(row) for row in figures(study).values())
     kind = "batches of steady runs" if is_steady(study) else "replications"
     if pairs < JUDGED:
         return [
@@ -223,12 +223,23 @@ def judgement(study: Study, shown: Sequence[str] = SHOWN) -> list[str]:
 
 
 def _verdict(study: Study, metric: str, rows: list[dict[str, Any]]) -> str:
+    missing = [label(study, key) for key, _ in study.groups() if _unknown(key, rows)]
+    if missing:
+        return f"{metric}: no winner; not known for {', '.join(missing)}."
     beaten = {_loser(row) for row in rows if row["winner"] is not None}
     best = winner(study, metric)
     if best is not None:
         return f"{metric}: {label(study, best)} is best, no interval of its differences covers 0."
     left = [label(study, key) for key, _ in study.groups() if key not in beaten]
     return f"{metric}: no winner; {', '.join(left)} cannot be told apart."
+
+
+def _unknown(key: Key, rows: list[dict[str, Any]]) -> bool:
+    """Whether a row of the table has no pair of a figure with any other: it served nothing, for example."""
+    mine = [
+        r for r in rows if key in ((r["strategy"], r["base_model"]), (r["baseline"], r["baseline_model"]))
+    ]
+    return all(r["pairs"] == 0 for r in mine)
 
 
 def _loser(row: Mapping[str, Any]) -> Key:

@@ -124,7 +124,10 @@ def rank_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     n = int(sample.size)
     lower = np.sort(np.where(np.isnan(sample), -np.inf, sample))
     upper = np.sort(np.where(np.isnan(sample), np.inf, sample))
-    low_middle, high_middle = (0.5 * (s[(n - 1) // 2] + s[n // 2]) if n else math.nan for s in (lower, upper))
+    with np.errstate(invalid="ignore"):  # between -inf and inf there is no middle
+        low_middle, high_middle = (
+            0.5 * (s[(n - 1) // 2] + s[n // 2]) if n else math.nan for s in (lower, upper)
+        )
     median = float(low_middle) if low_middle == high_middle else math.nan
     k = 0
     while k < n and 1.0 - 2.0 * binomial_cdf(k, n, 0.5) >= level:

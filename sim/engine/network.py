@@ -10,8 +10,9 @@ from edgellm.sim.fleet import Link, Node
 from edgellm.sim.strategy.base import Generate
 from edgellm.sim.strategy.protocol import Cancel, Interrupted, Kernel, LinkDown, Settle, Waitable
 
+from .losses import key, lost, mixed
 from .node import NodeState
-from .request import DATA_CLASSES, Request, uniform
+from .request import DATA_CLASSES, Request
 from .trace import Span
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ class LinkState:
     """A link: one link of the engine of capacity one, shared by its group; transfers are air time."""
 
     __slots__ = (
-        "_draws",
+        "_crossings",
+        "_key",
         "always_feasible",
         "bytes",
         "energy_j",
@@ -65,7 +67,8 @@ class LinkState:
         self.lower, self.upper = sim.nodes[link.lower], sim.nodes[link.upper]
         site = place(self.lower.node)
         self.leaves = site if site != place(self.upper.node) else None
-        self._draws = 0  # numbers of this link's own
+        self._key = key(sim.seed, link.name, "loss") if self.loss else 0
+        self._crossings = 0  # of messages that belong to no request
         self.up = True
         #: Transfers on it, where something may cut them; None where nothing can.
         self.flying: dict[Transfer, None] | None = sim.outages.watch(self)
@@ -94,33 +97,26 @@ class LinkState:
             return 8.0 * nbytes / self.rates[up]
         return self.link.profile.transfer_time_s(nbytes, up) - self.latency_s
 
-    def overhead(self, nbytes: float) -> float:
-        """Draw how many times as much is sent as is received: every unit that is lost is sent again."""
+    def overhead(self, nbytes: float, up: bool, request: Request | None) -> float:
+        """Draw how many times as much is sent as is received: every unit that is lost is sent again.
+
+        What a message meets hangs on the link, its direction, its request, and how many messages of that
+        request went this way before, not on what else a strategy sends.
+        """
         if self.loss == 0.0 or nbytes == 0:
             return 1.0
+        if request is None:
+            index, self._crossings = self._crossings, self._crossings + 1
+            word = mixed(self._key, up, index)
+        else:
+            word = mixed(self._key, 2 + up, request.id, request.crossing((self.link.name, up)))
         profile = self.link.profile
         units = (
             max(1, -(-int(nbytes) // UNIT_BYTES))
             if profile.max_payload_bytes is None
             else profile.frames(nbytes)
         )
-        return 1.0 + self._losses(units) / units
-
-    def _losses(self, units: int) -> int:
-        """Draw how many units are lost until `units` have arrived: negative binomial, by inversion."""
-        chance = (1.0 - self.loss) ** units  # of no loss at all
-        if chance < 1e-300:
-            rng = self.sim.stream(f"link/{self._draws}", self.link.name)
-            self._draws += 1
-            return int(rng.negative_binomial(units, 1.0 - self.loss))
-        u = uniform(self.sim.seed, "link", self.link.name, self._draws)
-        self._draws += 1
-        lost = 0
-        while u >= chance and chance > 0.0:
-            u -= chance
-            chance *= self.loss * (units + lost) / (lost + 1)
-            lost += 1
-        return lost
+        return 1.0 + lost(units, self.loss, word) / units
 
 
 def place(node: Node) -> str:
@@ -208,7 +204,7 @@ class Transfer:
     def _transmit(self) -> None:
         link, up = self._hops[self._at]
         nbytes = self.nbytes
-        self._sent = nbytes * link.overhead(nbytes) if link.loss else nbytes
+        self._sent = nbytes * link.overhead(nbytes, up, self.request) if link.loss else nbytes
         airtime_s = link.airtime_s(nbytes, up) * (self._sent / nbytes)
         self._airtime_s = airtime_s
         self._ticket = self.sim.engine.transfer(link.medium, up, airtime_s, self._arrived)

@@ -64,6 +64,7 @@ class Request:
     """What a strategy sees of a request (`edgellm.sim.strategy.Request`), and its ledger."""
 
     __slots__ = (
+        "_crossed",
         "_first_token_s",
         "_hardness",
         "_sim",
@@ -120,6 +121,7 @@ class Request:
         self._first_token_s: float | None = None  # said by the strategy
         self.marks: dict[tuple[str, str], float] = {}  # (variant, node) -> first token seen by the user
         self._hardness: float | None = None
+        self._crossed: dict[tuple[str, bool], int] = {}  # (link, up) -> messages
         self.users = 0  # tasks that work for it
         self.spans: list[Span] | None = None  # what it went through, where it is traced
         self.row_number = -1  # in the table of settled requests, where it has a row
@@ -263,6 +265,12 @@ class Request:
         self.users -= 1
         if self.users == 0 and self.status != "unfinished":
             self._sim.rows.add(self)
+
+    def crossing(self, way: tuple[str, bool]) -> int:
+        """Count a message over a lossy link, and return how many went that way before."""
+        before = self._crossed.get(way, 0)
+        self._crossed[way] = before + 1
+        return before
 
     # What it is charged for.
 
