@@ -33,6 +33,11 @@ def run(
     except OSError:  # another file system
         shutil.copyfile(model, cache / model.name)
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    return run_without_model(notebook, folder, timeout_s)
+
+
+def run_without_model(notebook: Path, folder: Path, timeout_s: int) -> tuple[list[Any], str]:
+    """Outputs of a notebook run in `folder`, and their text."""
     book = nbformat.read(notebook, as_version=4)
     where = {"metadata": {"path": str(folder)}}
     nbclient.NotebookClient(book, timeout=timeout_s, kernel_name="python3", resources=where).execute()
