@@ -8,6 +8,15 @@ session's cache holds before the work begins.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import index
+
+
+def _whole(value: object, what: str) -> int:
+    """Return a count as an int (NumPy's are numbers too); ValueError if it is none."""
+    try:
+        return index(value)  # type: ignore[arg-type]  # that is the question
+    except TypeError:
+        raise ValueError(f"{what} must be a whole number, got {value!r}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +39,9 @@ class Prefill:
     context: int = 0
 
     def __post_init__(self) -> None:
+        if type(self.tokens) is not int or type(self.context) is not int:
+            object.__setattr__(self, "tokens", _whole(self.tokens, "tokens"))
+            object.__setattr__(self, "context", _whole(self.context, "context"))
         if not (self.tokens >= 0 and self.context >= 0):
             raise ValueError(f"tokens and context must be 0 or more: {self}")
 
@@ -54,6 +66,9 @@ class Decode:
     context: int = 0
 
     def __post_init__(self) -> None:
+        if type(self.tokens) is not int or type(self.context) is not int:
+            object.__setattr__(self, "tokens", _whole(self.tokens, "tokens"))
+            object.__setattr__(self, "context", _whole(self.context, "context"))
         if not (self.tokens >= 0 and self.context >= 0):
             raise ValueError(f"tokens and context must be 0 or more: {self}")
 
@@ -72,6 +87,9 @@ class Verify:
     context: int = 0
 
     def __post_init__(self) -> None:
+        if type(self.tokens) is not int or type(self.context) is not int:
+            object.__setattr__(self, "tokens", _whole(self.tokens, "tokens"))
+            object.__setattr__(self, "context", _whole(self.context, "context"))
         if not (self.tokens >= 0 and self.context >= 0):
             raise ValueError(f"tokens and context must be 0 or more: {self}")
 
@@ -96,8 +114,8 @@ class Step:
     contexts: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "new_tokens", tuple(self.new_tokens))
-        object.__setattr__(self, "contexts", tuple(self.contexts))
+        object.__setattr__(self, "new_tokens", tuple(_whole(n, "new_tokens") for n in self.new_tokens))
+        object.__setattr__(self, "contexts", tuple(_whole(n, "contexts") for n in self.contexts))
         if not (len(self.new_tokens) == len(self.contexts) > 0):
             raise ValueError(f"one context for each sequence: {self}")
         if not (min(self.new_tokens) >= 1 and min(self.contexts) >= 0):
@@ -129,6 +147,8 @@ class Train:
     tokens: int
 
     def __post_init__(self) -> None:
+        if type(self.tokens) is not int:
+            object.__setattr__(self, "tokens", _whole(self.tokens, "tokens"))
         if not (self.tokens >= 0):
             raise ValueError(f"tokens must be 0 or more: {self}")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from types import GeneratorType
+from types import CodeType, GeneratorType
 from typing import TYPE_CHECKING
 
 from edgellm.sim.request_table import RequestSpec, RequestTable
@@ -78,7 +78,7 @@ class Arrivals:
             return
         try:
             script = sim.strategy.handle(request, sim.here(state))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             sim.strategy_raised(None, error, request)
             return
         if isinstance(script, GeneratorType):
@@ -88,7 +88,10 @@ class Arrivals:
             task.step(None, None)
         elif script is not None:
             wrong = TypeError(f"handle() must be a generator (it has to yield), it returned {script!r}")
-            sim.strategy_raised(None, wrong, request)
+            sim.strategy_raised(None, wrong, request, _handle_code(sim))
+        elif request.status == "ok":
+            wrong = TypeError("handle() finished the request without yielding: what takes time is yielded")
+            sim.strategy_raised(None, wrong, request, _handle_code(sim))
 
     def _wait(self, request: Request, spec: RequestSpec) -> _User:
         user = self._users[request] = _User(spec)
@@ -153,6 +156,10 @@ class Arrivals:
         self._over = True
         for spec in self._coming.values():
             self._sim.rows.open[spec.id] = Request(self._sim, spec)
+
+
+def _handle_code(sim: Simulation) -> CodeType:
+    return type(sim.strategy).handle.__code__
 
 
 def _handled(request: Request, task: Task) -> None:

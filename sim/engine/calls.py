@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class RemoteCall(Waitable):
     """What `here.call` returns."""
 
-    __slots__ = ("_args", "_msg", "_name")
+    __slots__ = ("_args", "_calling", "_msg", "_name")
 
     def __init__(
         self, src: NodeState, dst: NodeState, name: str, msg: Any, nbytes: float, data_class: str
@@ -31,7 +31,16 @@ class RemoteCall(Waitable):
     def begin(self, kernel: Kernel, done: Settle) -> Cancel:
         del kernel
         src, dst, nbytes, data_class = self._args
-        return _Calling(src, dst, self._name, self._msg, done).start(nbytes, data_class)
+        self._calling = _Calling(src, dst, self._name, self._msg, done)
+        return self._calling.start(nbytes, data_class)
+
+    def __repr__(self) -> str:
+        return f"the reply of {self._name!r} from {self._args[1].name}"
+
+    @property
+    def in_inbox(self) -> bool:
+        """Whether it waits in an inbox, or was taken from one and not answered."""
+        return self._calling in self._args[1].calls
 
 
 class _Calling:

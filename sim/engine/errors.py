@@ -9,6 +9,10 @@ INSTALL_HINT = (
 )
 
 
+#: A task that is resumed so often at one date will never let time go on.
+RESUMPTIONS = 1 << 16
+
+
 class SimulationError(Exception):
     """A simulation did not come to its end."""
 
@@ -26,3 +30,11 @@ class StrategyError(SimulationError):
 
 class SimulationCrashed(SimulationError):
     """The process of a simulation died (out of memory, killed, or a defect)."""
+
+
+def endless(now_s: float) -> RuntimeError:
+    """Return what to say of a task that is resumed again and again at one date."""
+    return RuntimeError(
+        f"resumed {RESUMPTIONS} times at {now_s:.6g} s: a loop that never lets simulated time pass; "
+        "yield something in it that takes time, as sim.sleep(1)"
+    )

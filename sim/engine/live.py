@@ -170,6 +170,7 @@ class LiveSession:
     def _append(self, token: int) -> None:
         self.ids.append(token)
         self.ended = token in self._ends
+        self._node.sim.pulse += 1
         if not self.ended:
             self._logits = self._session.eval([token])
 

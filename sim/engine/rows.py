@@ -76,6 +76,10 @@ class Rows:
         self._codes = {name: _Codes() for name, kind in _TYPES.items() if kind is np.int32}
         self._written = 0
 
+    def __len__(self) -> int:
+        """Requests that have a row."""
+        return self._written + len(self._rows)
+
     def add(self, request: Request) -> None:
         """Write the row of a request, or write it anew."""
         if request.row_number >= 0:

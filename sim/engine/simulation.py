@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import traceback
 from collections.abc import Callable, Mapping
+from types import CodeType
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -20,6 +19,7 @@ from .arrivals import Arrivals
 from .compute import Plan
 from .errors import StrategyError
 from .here import Fleet, Here
+from .mistakes import Watchdog, raised, unfinished
 from .network import Route, place
 from .node import NodeState
 from .outages import Outages
@@ -34,8 +34,6 @@ REMEMBERED = 1 << 16
 #: After the last arrivals the simulation goes on until all is answered, but at most this much longer, or
 #: as long again as the scenario if that is more.
 DRAIN_S = 3600.0
-#: Frames of files below this folder are ours, not those of a user's strategy.
-OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 _K = TypeVar("_K")
@@ -77,6 +75,7 @@ class Simulation:
         self.engine.seal()
         self.rows = Rows()
         self.tasks = 0  # that are not daemons
+        self.pulse = 0  # tokens that a real model made
         self._heres: dict[str, Here] = {}
         self._targets: dict[tuple[str, str], NodeState] = {}
         self._routes: dict[tuple[str, str], Route] = {}
@@ -209,6 +208,10 @@ class Simulation:
         StrategyError
             If the strategy raised.
         """
+        with Watchdog(self, self.strategy.max_think_s):
+            self._run()
+
+    def _run(self) -> None:
         self._set_up()
         if self.error is not None:
             raise self.error
@@ -219,9 +222,13 @@ class Simulation:
         duration_s = self.scenario.duration_s
         self.at(duration_s, self._end_of_day)
         self.at(duration_s + max(DRAIN_S, duration_s), self.engine.stop)
-        self.engine.run()
-        if self.error is not None:
-            raise self.error
+        try:
+            self.engine.run()
+        except TimeoutError as late:  # the watchdog, outside of the strategy's own code
+            self.strategy_raised(self.current, late)
+        error = self.error or unfinished(self)
+        if error is not None:
+            raise error
         self.end_s = max(duration_s, self.now)
         self._day_over = False  # nothing is left to stop
         self.arrivals.close()
@@ -230,7 +237,7 @@ class Simulation:
     def _set_up(self) -> None:
         try:
             self.strategy.setup(Fleet(self))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self.strategy_raised(None, error)
             return
         self.nodes.equip()
@@ -262,18 +269,14 @@ class Simulation:
             self._end_if_idle()
 
     def strategy_raised(
-        self, task: Task | None, error: BaseException, request: Request | None = None
+        self,
+        task: Task | None,
+        error: BaseException,
+        request: Request | None = None,
+        code: CodeType | None = None,
     ) -> None:
         """Note what the strategy raised and stop; `run` raises it."""
-        request = task.request if task is not None else request
-        name = type(self.strategy).__name__
-        where = "" if request is None else f" on request {request.id} ({request.kind!r} at {request.node})"
-        trace = "".join(traceback.format_exception(error))
-        theirs = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(OURS)]
-        line = f" ({os.path.basename(theirs[-1].filename)}, line {theirs[-1].lineno})" if theirs else ""
         if self.error is None:
-            self.error = StrategyError(
-                f"strategy {name} raised {type(error).__name__}{where} at {self.now:.6g} s: "
-                f"{error}{line}\n\n{trace}"
-            )
+            script, code = (None, code) if task is None else (task.script, None)
+            self.error = raised(self, error, request if task is None else task.request, script, code)
         self.engine.stop()

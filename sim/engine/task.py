@@ -18,6 +18,8 @@ from edgellm.sim.strategy.protocol import (
     as_waitable,
 )
 
+from .errors import RESUMPTIONS, endless
+
 if TYPE_CHECKING:
     from .node import NodeState
     from .request import Request
@@ -56,18 +58,21 @@ class Task(Waitable):
 
     __slots__ = (
         "_cancel",
+        "_checked_s",
         "_doomed",
         "_on_end",
-        "_script",
+        "_steps",
         "_thrown",
         "_ticket",
         "_waiting",
+        "awaits",
         "daemon",
         "error",
         "finished",
         "leases",
         "node",
         "request",
+        "script",
         "sessions",
         "sim",
         "streams",
@@ -84,7 +89,7 @@ class Task(Waitable):
         streams: bool = False,
         on_end: Callable[[Task], None] | None = None,
     ) -> None:
-        self.sim, self._script, self.node, self.request = sim, script, node, request
+        self.sim, self.script, self.node, self.request = sim, script, node, request
         self.daemon, self.streams, self._on_end = daemon, streams, on_end
         self.finished = False
         self.value: Any = None
@@ -96,11 +101,21 @@ class Task(Waitable):
         self._doomed: Interrupted | None = None
         self._thrown: Interrupted | None = None  # what the next resumption throws
         self._ticket = 0  # of the next resumption
+        self.awaits: Any = None  # what it yielded last
+        self._steps, self._checked_s = 0, -1.0
         node.tasks[self] = None
         if not daemon:
             sim.tasks += 1
         if request is not None:
             request.users += 1
+
+    @property
+    def name(self) -> str:
+        """The generator's function."""
+        return str(getattr(self.script, "__name__", "task"))
+
+    def __repr__(self) -> str:
+        return f"<task {self.name} on {self.node.name}>"
 
     def start(self) -> Task:
         """Let it begin after everything that is already due."""
@@ -112,21 +127,25 @@ class Task(Waitable):
         sim = self.sim
         before, sim.current = sim.current, self
         self._cancel = None
+        self._steps += 1
         try:
+            if not self._steps % RESUMPTIONS:
+                self._check_time()
             if error is None:
-                ended, value = step(self._script, value)
+                ended, value = step(self.script, value)
             else:
-                ended, value = False, self._script.throw(error)
+                ended, value = False, self.script.throw(error)
             if not ended and self._doomed is None:
                 if not isinstance(value, Waitable):
                     value = as_waitable(sim, value)
+                self.awaits = value
                 self._cancel = value.begin(sim, self.step)
         except StopIteration as stop:  # from throw(): the script caught what was thrown, and ended
             ended, value = True, stop.value
         except Interrupted as thrown:
             self._end(None, thrown)
             return
-        except Exception as raised:
+        except (Exception, SystemExit, GeneratorExit) as raised:
             self.finished = True
             sim.strategy_raised(self, raised)
             return
@@ -137,6 +156,12 @@ class Task(Waitable):
         elif self._doomed is not None:
             doomed, self._doomed = self._doomed, None
             self._resume_soon(doomed)
+
+    def _check_time(self) -> None:
+        """After so many resumptions time must have gone on."""
+        if self._checked_s == self.sim.now:
+            raise endless(self.sim.now)
+        self._checked_s = self.sim.now
 
     def _resume_soon(self, error: Interrupted | None) -> None:
         self._thrown = error

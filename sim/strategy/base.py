@@ -414,6 +414,8 @@ class Strategy:
     name: ClassVar[str] = "strategy"
     #: A published measurement that the strategy was compared with; "" for none.
     validation: ClassVar[str] = ""
+    #: Processor seconds that it may compute while simulated time stands still; then the run is stopped.
+    max_think_s: ClassVar[float] = 60.0
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -21,25 +21,33 @@ def test_simulation_goes_on_until_the_last_answer():
     assert simulated(Script(handle)).simulated_s == 250.0
 
 
-def test_request_that_nobody_settles_is_unfinished():
-    class Forgetful(sim.Strategy):
-        def handle(self, req, here):
-            yield sim.sleep(1)
+class Forgetful(sim.Strategy):
+    """Finishes every second request."""
 
-    columns = simulated(Forgetful()).requests
-    assert columns["status"] == ["unfinished"]
+    def setup(self, fleet):
+        fleet["cloud/server"].spawn(self.tick(), daemon=True)
+
+    def tick(self):
+        while True:
+            yield sim.sleep(50)
+
+    def handle(self, req, here):
+        yield sim.sleep(1)
+        if req.id % 2:
+            req.finish()
+
+
+def test_request_that_nobody_settles_is_unfinished():
+    columns = simulated(Forgetful(), request(0), request(1)).requests
+    assert columns["status"] == ["unfinished", "ok"]
     assert "neither finished nor rejected" in columns["reason"][0]
     assert math.isinf(columns["e2e_s"][0])
 
 
 def test_request_that_nobody_settles_misses_its_deadline():
-    def handle(req, here):
-        yield sim.sleep(1)
-
-    forgetful = type("Forgetful", (sim.Strategy,), {"handle": lambda self, req, here: handle(req, here)})
-    columns = simulated(forgetful(), request(0, deadline_s=5.0)).requests
-    assert columns["status"] == ["failed"]
-    assert columns["reason"] == ["deadline missed"]
+    columns = simulated(Forgetful(), request(0, deadline_s=5.0), request(1)).requests
+    assert columns["status"] == ["failed", "ok"]
+    assert columns["reason"] == ["deadline missed", ""]
 
 
 def test_deadline_missed_is_a_failure_with_infinite_latency():
