@@ -22,6 +22,25 @@ static PyObject *sim_step(PyObject *module, PyObject *args)
     return pair;
 }
 
+/* The finalizer of SplitMix64 after each index (losses.py has the source). */
+static PyObject *sim_mixed(PyObject *module, PyObject *const *args, Py_ssize_t n)
+{
+    (void)module;
+    if (n == 0) {
+        PyErr_SetString(PyExc_TypeError, "mixed() needs a word");
+        return NULL;
+    }
+    uint64_t word = PyLong_AsUnsignedLongLongMask(args[0]);
+    for (Py_ssize_t i = 1; i < n; i++) {
+        const uint64_t index = PyLong_AsUnsignedLongLongMask(args[i]);
+        word += (index + 1) * UINT64_C(0x9e3779b97f4a7c15);
+        word = (word ^ (word >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+        word = (word ^ (word >> 27)) * UINT64_C(0x94d049bb133111eb);
+        word ^= word >> 31;
+    }
+    return PyErr_Occurred() != NULL ? NULL : PyLong_FromUnsignedLongLong(word);
+}
+
 static PyObject *sim_version(PyObject *module, PyObject *unused)
 {
     (void)module;
@@ -31,6 +50,8 @@ static PyObject *sim_version(PyObject *module, PyObject *unused)
 
 static PyMethodDef module_methods[] = {
     {"step", sim_step, METH_VARARGS, "step(generator, value) -> (ended, yielded or returned)"},
+    {"mixed", (PyCFunction)(void (*)(void))sim_mixed, METH_FASTCALL,
+     "mixed(word, *indices) -> 64 bits that stand for a key and indices below it."},
     {"simgrid_version", sim_version, METH_NOARGS, "simgrid_version() -> str: of the library at run time."},
     {NULL, NULL, 0, NULL},
 };

@@ -10,7 +10,8 @@ import hashlib
 
 import numpy as np
 
-_MASK = (1 << 64) - 1
+from edgellm import _sim
+
 #: More losses than this are drawn by NumPy's generator instead of summing probabilities.
 _MANY = 100.0
 
@@ -31,12 +32,7 @@ def mixed(word: int, *indices: int) -> int:
     >>> mixed(1, 2, 3) == mixed(1, 2, 3) != mixed(1, 3, 2)
     True
     """
-    for index in indices:
-        word = (word + (index + 1) * 0x9E3779B97F4A7C15) & _MASK
-        word = ((word ^ (word >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-        word = ((word ^ (word >> 27)) * 0x94D049BB133111EB) & _MASK
-        word ^= word >> 31
-    return word
+    return _sim.mixed(word, *indices)
 
 
 def lost(units: int, loss: float, word: int) -> int:

@@ -110,7 +110,9 @@ class Memory:
             self.pinned_bytes += weights if users == 1 else 0
         more = cache - have if cache > have else 0
         task.sessions[model] = have + more
-        self._hold(more)
+        self.held_bytes += more
+        if self.held_bytes + self.pinned_bytes > self.peak_bytes:
+            self.peak_bytes = self.held_bytes + self.pinned_bytes
         return self._bring(model, weights)
 
     def _leave_queue(self, entry: tuple[int, str, Callable[[], None]]) -> None:

@@ -15,6 +15,7 @@ from .energy import Meter
 from .memory import Memory
 
 if TYPE_CHECKING:
+    from .network import Route
     from .simulation import Simulation
     from .task import Task
 
@@ -42,6 +43,8 @@ class NodeState:
         self.services: dict[str, Callable[..., Any]] = {}
         self.ports: dict[str, Queue] = {}
         self.calls: dict[Any, None] = {}  # in an inbox, or taken from one and not answered
+        self.targets: dict[str, NodeState] = {}  # what names, roles and sites mean from here
+        self.routes: dict[str, Route] = {}  # by the other end
         self._rng: np.random.Generator | None = None
 
     @property

@@ -77,8 +77,6 @@ class Simulation:
         self.tasks = 0  # that are not daemons
         self.pulse = 0  # tokens that a real model made
         self._heres: dict[str, Here] = {}
-        self._targets: dict[tuple[str, str], NodeState] = {}
-        self._routes: dict[tuple[str, str], Route] = {}
         self._times: dict[tuple[int, Work], float] = {}
         self._plans: dict[tuple[int, Work, int], Plan] = {}
         self._memory: dict[tuple[str, int], int] = {}
@@ -165,21 +163,24 @@ class Simulation:
 
     def resolve(self, state: NodeState, target: str) -> NodeState:
         """The node that a name, role or site means, seen from a node."""
-        key = (state.name, target)
-        found = self._targets.get(key)
+        found = state.targets.get(target)
         if found is None:
             found = self.nodes[self.fleet.resolve(state.node, target).name]
-            _remember(self._targets, key, found)
+            _remember(state.targets, target, found)
         return found
 
     def route(self, src: NodeState, dst: NodeState) -> Route:
         """The links from one node to another, each with its direction (whether it is up); remembered."""
-        key = (src.name, dst.name)
-        found = self._routes.get(key)
+        found = src.routes.get(dst.name)
         if found is None:
-            hops = self.fleet.route(src.name, dst.name)
-            found = tuple((self.links[hop.link.lower], hop.up) for hop in hops)
-            _remember(self._routes, key, found)
+            if src.node.parent == dst.name:
+                found = ((self.links[src.name], True),)
+            elif dst.node.parent == src.name:
+                found = ((self.links[dst.name], False),)
+            else:
+                hops = self.fleet.route(src.name, dst.name)
+                found = tuple((self.links[hop.link.lower], hop.up) for hop in hops)
+            _remember(src.routes, dst.name, found)
         return found
 
     def latency_s(self, src: NodeState, dst: str) -> float:
