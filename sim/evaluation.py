@@ -362,6 +362,7 @@ def describe(
         "fleet": fleet_summary(scenario.fleet),
         "topology": scenario.fleet.kinds(),
         "constants": constants_of(scenario.fleet),
+        "validation": validation_of(scenario),
         "numerics": str(cast(Any, edgellm).__numerics__),
         "edgellm": edgellm.__version__,
     }  # fmt: skip
@@ -382,6 +383,22 @@ def fleet_summary(fleet: Any) -> list[dict[str, Any]]:
         "models": [", ".join(n.models) for n in fleet.nodes],
     }
     return sums_by(rows, tuple(rows), ())
+
+
+def validation_of(scenario: Any) -> list[dict[str, Any]]:
+    """Return, for each device and variant placed on it, how far published measurements were predicted."""
+    from edgellm.cost import known_errors
+
+    pairs = {
+        (node.device.name, name): (node.device, scenario.models[name])
+        for node in scenario.fleet.nodes
+        for name in node.models
+    }
+    return [
+        {"device": device.title, "model": variant.name,
+         "errors": known_errors(device, variant.profile, variant.quant)}
+        for device, variant in pairs.values()
+    ]  # fmt: skip
 
 
 def constants_of(fleet: Any) -> list[dict[str, Any]]:

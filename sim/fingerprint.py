@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from edgellm.sim.engine.ship import global_names
+
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
 #: Attributes of a class that belong to its making, not to its content.
 _MADE = {
@@ -111,17 +113,9 @@ def _function(value: types.FunctionType) -> Iterator[bytes | _Inner]:
             yield _Inner(cell.cell_contents)
         except ValueError:  # not filled yet
             yield b"empty"
-    for name in sorted(_names(value.__code__)):
+    for name in sorted(global_names(value.__code__)):
         if name in value.__globals__:
             yield from (name.encode(), _Inner(value.__globals__[name]))
-
-
-def _names(code: types.CodeType) -> set[str]:
-    found = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            found |= _names(constant)
-    return found
 
 
 def _class(value: type) -> Iterator[bytes | _Inner]:

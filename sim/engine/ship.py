@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import builtins
 import dataclasses
+import dis
 import enum
 import importlib
 import importlib.machinery
@@ -17,7 +18,7 @@ import marshal
 import pickle
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, cast
 
 #: Attributes of a class that belong to its making, not to its content.
@@ -137,7 +138,11 @@ class _Pickler(pickle.Pickler):
             {"__name__": func.__module__, "__package__": func.__globals__.get("__package__")},
         )
         cells = func.__closure__ or ()
-        used = {name: func.__globals__[name] for name in _names(func.__code__) if name in func.__globals__}
+        used = {
+            name: func.__globals__[name]
+            for name in sorted(global_names(func.__code__))
+            if name in func.__globals__
+        }
         state = {
             "globals": used,
             "cells": [(cell, cell.cell_contents) for cell in cells if _filled(cell)],
@@ -190,12 +195,21 @@ def _find(module: str) -> bool:
     return True
 
 
-def _names(code: types.CodeType) -> Iterator[str]:
-    """Names of globals that a function may use, those of the functions inside it included."""
-    yield from code.co_names
+def global_names(code: types.CodeType) -> set[str]:
+    """Return the names of globals that a function may use, those of the functions inside it included.
+
+    Names of attributes are not among them: `here.run` does not need what a notebook happens to call `run`.
+
+    Examples
+    --------
+    >>> sorted(global_names((lambda here: len(here.run)).__code__))
+    ['len']
+    """
+    found = {str(i.argval) for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            yield from _names(constant)
+            found |= global_names(constant)
+    return found
 
 
 def _filled(cell: types.CellType) -> bool:

@@ -38,7 +38,7 @@ th,td{padding:5px 8px;text-align:left;vertical-align:top;border-bottom:1px solid
 th{font-weight:600;color:var(--muted);vertical-align:bottom;border-bottom:1.5px solid var(--rule)}
 th small{display:block;font-weight:400}
 td.n,th.n{text-align:right;white-space:nowrap}
-td:first-child{min-width:8em;max-width:13em}.one,td:first-child .tag,td code{white-space:nowrap}
+td:first-child{min-width:8em;max-width:20em}.one,td:first-child .tag,td code{white-space:nowrap}
 b.best{color:var(--good)}
 .long{display:block;min-width:34ch}
 .ci{color:var(--muted);font-size:.88em}.ci.row{display:block;line-height:1.2}

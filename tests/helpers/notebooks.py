@@ -23,15 +23,16 @@ def committed_code(notebook: Path) -> list[Any]:
 
 
 def run(
-    notebook: Path, model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, timeout_s: int
+    notebook: Path, model: Path | None, folder: Path, monkeypatch: pytest.MonkeyPatch, timeout_s: int
 ) -> tuple[list[Any], str]:
-    """Outputs of a notebook run in `folder`, with `model` in a cache of its own, and their text."""
-    cache = folder / "cache" / "edgellm" / "models" / model.parent.name
-    cache.mkdir(parents=True)
-    try:
-        os.link(model, cache / model.name)
-    except OSError:  # another file system
-        shutil.copyfile(model, cache / model.name)
+    """Outputs of a notebook run in `folder`, with `model` (or none) in a cache of its own, and their text."""
+    if model is not None:
+        cache = folder / "cache" / "edgellm" / "models" / model.parent.name
+        cache.mkdir(parents=True)
+        try:
+            os.link(model, cache / model.name)
+        except OSError:  # another file system
+            shutil.copyfile(model, cache / model.name)
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     return run_without_model(notebook, folder, timeout_s)
 

@@ -47,6 +47,10 @@ DRAWN_OUTSIDE = (
     " return a.width && (a.left < b.left - 1 || a.right > b.right + 1 || a.bottom > b.bottom + 1); })"
     ".map(e => e.textContent)"
 )
+CUT_CELLS = (
+    "[...document.querySelectorAll('td,th')].filter(e => e.scrollWidth > e.clientWidth + 1)"
+    ".map(e => e.textContent.slice(0, 40))"
+)
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +80,7 @@ def test_report_shows_without_overflow_errors_or_weak_text(browser, page, width,
     assert browser.js(WEAK_TEXT) == []
     assert browser.js(WEAK_DRAWN_TEXT) == []
     assert browser.js(DRAWN_OUTSIDE) == []
+    assert browser.js(CUT_CELLS) == []
     dark = browser.js("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
     assert dark == (theme == "dark")
     assert browser.problems() == []

@@ -73,6 +73,12 @@ def test_what_changes_what_it_does_changes_it(old, new):
     assert of(CELL) != of(CELL.replace(old, new))
 
 
+def test_what_a_notebook_calls_as_an_attribute_is_called_does_not_count():
+    cell = CELL.replace("yield ", "yield here.elsewhere and ", 1)
+    assert cell != CELL
+    assert of(cell) == of(f"elsewhere = open\n{cell}") == of(f"elsewhere = 3\n{cell}")
+
+
 def test_parameters_count():
     assert of(CELL, "Mine(0.7)") != of(CELL, "Mine(0.5)") == of(CELL)
     assert fingerprint(sim.Cascade(threshold=0.4)) != fingerprint(sim.Cascade(threshold=0.5))
