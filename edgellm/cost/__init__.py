@@ -48,7 +48,7 @@ from .step_costs import Budget, StepCosts, step_costs
 from .tables import Measurements, TableError, read_measurements
 from .thermal import Thermal, thermal_of
 from .units import UnitError, parse_quantity
-from .validate import Validation, validate
+from .validation import Validation, validate
 
 __all__ = [
     "BLOCKS",

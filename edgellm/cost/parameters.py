@@ -24,7 +24,7 @@ from .tables import Figure, Setting
 
 #: How well two runs of the same thing agree, as a standard deviation of the logarithm, by measure.
 NOISE: Mapping[str, float] = MappingProxyType(
-    {"tok_per_s": 0.03, "ms_per_token": 0.03, "compute_ms": 0.03, "sync_ms": 0.12, "ttft_ms": 0.06,
+    {"tok_per_s": 0.04, "ms_per_token": 0.04, "compute_ms": 0.04, "sync_ms": 0.12, "ttft_ms": 0.06,
      "prefill_tok_per_s": 0.06, "j_per_token": 0.05, "watts": 0.05}
 )  # fmt: skip
 _PREFILL = ("ttft_ms", "prefill_tok_per_s")
@@ -195,7 +195,7 @@ class Machine:
         rate = base.bandwidth_decode_bytes_per_s.value
         found = {
             "bandwidth": Prior(rate, 0.5 if known else 1.5),
-            "layer_overhead": Prior(max(base.layer_overhead_s.value, 1e-7), 1.0),
+            "layer_overhead": Prior(max(base.layer_overhead_s.value, 1e-7), 0.8),
             "ops": Prior(base.ops_per_s.value, 1.0 if known else 2.0),
             "attention": Prior(base.attention_ops_per_s.value, 0.7 if known else 1.0),
         }
@@ -291,7 +291,7 @@ def _unknown(figures: Sequence[Figure]) -> DeviceProfile:
         elif f.measure in ("tok_per_s", "ms_per_token", "compute_ms"):
             seconds = 1 / f.value if f.measure == "tok_per_s" else f.value / 1000
             rates.append(s.model.active_bytes(s.quant, s.head) / seconds / s.nodes)
-            layer_s.append(0.03 * seconds / s.model.layers)
+            layer_s.append(0.05 * seconds / s.model.layers)
     rate = max(rates[1:], default=rates[0])
     guess = "guess: the order of magnitude of the table"
 

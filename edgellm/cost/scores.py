@@ -12,7 +12,7 @@ from typing import Any
 from .model_profile import ModelProfile
 from .profile import DeviceProfile
 from .tables import Measurements, read_measurements
-from .validate import LIMITS, Scored, Summary, Validation, summarize, validate
+from .validation import LIMITS, Scored, Summary, Validation, summarize, validate
 
 #: What quantity of the simulator a class of figures is about.
 _QUANTITY = {"ttft": "prefill", "threads": "decode"}

@@ -12,7 +12,7 @@ import pytest
 from edgellm import cost
 from edgellm.cost import scores
 from edgellm.cost.estimate import Prior, estimate
-from edgellm.cost.validate import LIMITS, Validation
+from edgellm.cost.validation import LIMITS, Validation
 
 ROOT = Path(__file__).parents[2]
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
