@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from types import GeneratorType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgellm.sim.strategy.protocol import Cancel, Interrupted, Kernel, Rejected, Settle, Waitable
 
 from .network import Transfer, check_bytes, data_class_of, nothing, request_of, size_of
 from .node import NodeState
+from .task import Task
 from .trace import INBOX, Span
-
-if TYPE_CHECKING:
-    from .task import Task
 
 
 class RemoteCall(Waitable):
@@ -106,8 +104,6 @@ class _Calling:
             )
 
     def _serve(self, service: Callable[..., Any]) -> None:
-        from .task import Task
-
         here = self.sim.here(self._dst)
         streams = getattr(service, "streams", False)
         try:
@@ -196,6 +192,7 @@ class _Calling:
         way.start()
 
     def _back(self, error: Interrupted | None) -> None:
+        self._cancel = nothing  # no cycle keeps the call, its messages and its request alive
         self._finish(self._value if error is None else None, error)
 
     def refuse(self, reason: str) -> None:

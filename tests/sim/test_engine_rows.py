@@ -1,8 +1,11 @@
 """The table of requests that a simulation writes while it runs."""
 
-from engine_world import SMALL, request, simulated
+import gc
+
+from engine_world import SMALL, Requests, World, fleet, request, simulated
 
 from edgellm import sim
+from edgellm.sim.engine.simulation import Simulation
 
 
 class Hedged(sim.Strategy):
@@ -48,3 +51,20 @@ def test_rows_are_in_order_of_arrival_whatever_ends_first():
     rows = simulated(sim.Local(), *specs).requests
     assert rows["id"].tolist() == [0, 1, 2, 3, 4]
     assert rows["e2e_s"].tolist() == sorted(rows["e2e_s"].tolist(), reverse=True)
+
+
+def test_answered_requests_leave_nothing_for_the_garbage_collector():
+    specs = tuple(request(i, 2.0 * i) for i in range(50))
+    simulation = Simulation(World(fleet(), Requests(specs)), sim.Gateway(), 1, {})
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        simulation.run()
+        gc.collect()
+        kinds = {type(thing).__name__ for thing in gc.garbage}
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert not kinds & {"Request", "Task", "Transfer", "_Calling"}
