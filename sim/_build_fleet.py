@@ -30,6 +30,10 @@ MAX_NODES = 2_000_000
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 
 
+#: How a message goes on from link to link: when all of it is there, or as it comes.
+FORWARDING = ("store", "stream")
+
+
 @dataclass(frozen=True, slots=True)
 class _NodeKind:
     """A node as the scenario describes it, before it is repeated."""
@@ -47,6 +51,7 @@ class _NodeKind:
     network: NetworkSettings = field(default_factory=NetworkSettings)
     outages: tuple[tuple[float, float], ...] = ()
     link_outages: tuple[tuple[float, float], ...] = ()
+    forwarding: str = "store"
 
 
 def build_fleet(top: Table, models: Mapping[str, Any], base: Path | None) -> Fleet:
@@ -225,13 +230,24 @@ def _with_uplink(
     except ProfileError as err:
         raise uplink.fail("link", str(err)) from None
     group = uplink.optional_text("group") or ""
+    forwarding = uplink.choice("forwarding", FORWARDING, FORWARDING[0])
     for other in kinds.values():
         if group and other.group == group and other.site == kind.site and other.link != link:
             raise uplink.fail("group", f"links of one group share one profile, but {other.key!r} has another")
+        if group and other.group == group and other.site == kind.site and other.forwarding != forwarding:
+            raise uplink.fail("forwarding", f"links of one group forward alike, but {other.key!r} does not")
     tls = uplink.flag("tls", network.tls and runs_tcp(link))
     network = replace(network, tls=tls)
-    down = _outages(uplink)
-    return replace(kind, to_site=site, to_key=key, link=link, group=group, network=network, link_outages=down)
+    return replace(
+        kind,
+        to_site=site,
+        to_key=key,
+        link=link,
+        group=group,
+        network=network,
+        link_outages=_outages(uplink),
+        forwarding=forwarding,
+    )
 
 
 def _network(table: Table) -> NetworkSettings:
@@ -265,6 +281,7 @@ def _repeat(kinds: Mapping[tuple[str, str], _NodeKind], counts: Mapping[str, int
                                 group,
                                 kind.network,
                                 kind.link_outages,
+                                kind.forwarding,
                             )
                         )
     return Fleet(tuple(nodes), tuple(links))

@@ -68,8 +68,8 @@ class StudySettings:
         return {"mode": self.mode, "warmup_s": self.warmup_s, "batches": self.batches}
 
 
-def build_study(table: Table, models: Mapping[str, Any], duration_s: float) -> StudySettings:
-    """Return the settings of `[study]`."""
+def build_study(table: Table, models: Mapping[str, Any], duration_s: float, streams: bool) -> StudySettings:
+    """Return the settings of `[study]`; `streams`: there are links that forward streams."""
     seeds = table.list_of("seeds", int, ())
     if "seeds" in table and (not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0):
         raise table.fail("seeds", "must be different whole numbers, 0 or more, at least one")
@@ -91,6 +91,9 @@ def build_study(table: Table, models: Mapping[str, Any], duration_s: float) -> S
     for key in ("warmup", "batches"):
         if key in table and mode != "steady":
             raise table.fail(key, 'only of a study with mode = "steady"')
+    solver = table.choice("solver", SOLVERS, SOLVERS[0])
+    if solver == "simgrid" and streams:
+        raise table.fail("solver", 'SimGrid cannot solve links with forwarding = "stream"')
     warmup_s = _warmup(table)
     if warmup_s is not None and warmup_s >= duration_s:
         raise table.fail("warmup", f"must be shorter than the duration, got {warmup_s:g} s")
@@ -103,7 +106,7 @@ def build_study(table: Table, models: Mapping[str, Any], duration_s: float) -> S
         mode=mode,
         warmup_s=warmup_s,
         batches=table.whole("batches", 20, low=2, high=10_000),
-        solver=table.choice("solver", SOLVERS, SOLVERS[0]),
+        solver=solver,
     )
 
 

@@ -33,7 +33,7 @@ KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "session": ("context", "kv"),
         "fleet.*": ("count",),  # and one table per node
         "fleet.*.*": ("device", "threads", "role", "count", "models", "battery", "outages", "uplink"),
-        "fleet.*.*.uplink": ("to", "link", "group", "tls", "outages"),
+        "fleet.*.*.uplink": ("to", "link", "group", "tls", "outages", "forwarding"),
         "initial.*": ("resident", "charge", "backlog"),
         "workload.*": (
             "at", "arrivals", "kinds", "turns", "think_time", "context_tokens", "patience", "patience_until",

@@ -70,6 +70,7 @@ class Link:
     group: str = ""  # links of one group share one capacity; empty: a capacity of its own
     network: NetworkSettings = NetworkSettings()
     outages: tuple[tuple[float, float], ...] = ()  # (start, length) in seconds, in order and apart
+    forwarding: str = "store"  # or "stream": a message may hold it together with its neighbours on the way
 
 
 class Hop(NamedTuple):

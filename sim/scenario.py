@@ -288,6 +288,7 @@ def _build(data: dict[str, Any], path: str, base: Path | None, count_tokens: Cou
     workload, files = build_workload(top, fleet, models, base, count_tokens, context, backlog)
     check_reachable(fleet, {stream.site for stream in workload.streams})
     _check_amount(top, workload, fleet, duration_s)
+    streams = any(link.forwarding == "stream" for link in fleet.links)
     return Scenario(
         schema=schema,
         name=name,
@@ -300,7 +301,7 @@ def _build(data: dict[str, Any], path: str, base: Path | None, count_tokens: Cou
         slo=_slo(top.table("slo", "slo")),
         prices=_prices(top.table("prices", "prices")),
         quality=_quality(top.table("quality", "quality"), base),
-        study=build_study(top.table("study", "study"), models, duration_s),
+        study=build_study(top.table("study", "study"), models, duration_s, streams),
         context=context,
         kv=session.choice("kv", tuple(KV_BYTES), "f16"),
         source_path=path,

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgellm.sim.strategy.protocol import Cancel, Interrupted, Kernel, Rejected, Settle, Waitable
 
-from .network import Transfer, check_bytes, data_class_of, nothing, request_of, size_of
+from .network import check_bytes, data_class_of, nothing, request_of, size_of
 from .node import NodeState
 from .task import Task
 from .trace import INBOX, Span
@@ -76,7 +76,9 @@ class _Calling:
         return self._src.name
 
     def start(self, nbytes: float, data_class: str) -> Cancel:
-        way = Transfer(self.sim, self._src, self._dst, nbytes, data_class, self._request, self._there)
+        way = self.sim.transfer(
+            self.sim, self._src, self._dst, nbytes, data_class, self._request, self._there
+        )
         self._cancel = way.cancel
         way.start()
         return self.cancel
@@ -187,7 +189,7 @@ class _Calling:
         size = check_bytes(size_of(value) if nbytes is None else nbytes)
         kind = data_class_of(value, None)
         self._value = value
-        way = Transfer(self.sim, self._dst, self._src, size, kind, self._request, self._back)
+        way = self.sim.transfer(self.sim, self._dst, self._src, size, kind, self._request, self._back)
         self._cancel = way.cancel
         way.start()
 

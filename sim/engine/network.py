@@ -165,11 +165,14 @@ class Transfer:
     def start(self) -> Transfer:
         error = self._refusal()
         if error is not None or not self._hops:
-            self._ticket = self.sim.soon(partial(self._ended, error))
-            self._cancel = self._drop
+            self._refuse(error)
         else:
             self._hop()
         return self
+
+    def _refuse(self, error: Interrupted | None) -> None:
+        self._ticket = self.sim.soon(partial(self._ended, error))
+        self._cancel = self._drop
 
     def _refusal(self) -> Interrupted | None:
         if not self.src.up:
@@ -186,8 +189,7 @@ class Transfer:
         link, _ = self._hops[self._at]
         if link.flying is not None:
             if not link.up:
-                self._ticket = self.sim.soon(partial(self._ended, link.down()))
-                self._cancel = self._drop
+                self._refuse(link.down())
                 return
             link.flying[self] = None
         if self.request is not None and self.request.spans is not None:
@@ -227,8 +229,10 @@ class Transfer:
         if link.flying is not None:
             del link.flying[self]
         self._pay(link, up, self._sent, 1.0)
-        end = link.upper if up else link.lower
         self._at += 1
+        self._reached(link.upper if up else link.lower)
+
+    def _reached(self, end: NodeState) -> None:
         if not end.up:
             self._ended(end.down())
         elif self._at == len(self._hops):
@@ -261,13 +265,16 @@ class Transfer:
 
     def cancel(self) -> float:
         """Stop it where it is; returns the bytes that have arrived at the far end."""
+        self._leave()
+        done = self._cancel()
+        self._cancel = nothing
+        return done or 0.0
+
+    def _leave(self) -> None:
         if self._at < len(self._hops):
             flying = self._hops[self._at][0].flying
             if flying is not None:
                 flying.pop(self, None)
-        done = self._cancel()
-        self._cancel = nothing
-        return done or 0.0
 
     def interrupt(self, error: Interrupted) -> None:
         """Something on its way went down."""
@@ -354,4 +361,6 @@ class Send(Waitable):
             done(None, error)
 
         sim = src.sim
-        return Transfer(sim, src, dst, nbytes, data_class, request_of(sim, self._msg), ended).start().cancel
+        return (
+            sim.transfer(sim, src, dst, nbytes, data_class, request_of(sim, self._msg), ended).start().cancel
+        )

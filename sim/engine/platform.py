@@ -87,7 +87,10 @@ class Links(dict[str, LinkState]):
         medium = self._media.get(link.group, -1)
         if medium < 0:
             duplex = all(other.profile.sharing == "split" for other in group)
-            medium = sim.medium(latency_s, duplex)
+            rates: tuple[float, ...] = ()
+            if link.forwarding == "stream":
+                rates = (link.profile.up_bit_per_s.value, link.profile.down_bit_per_s.value)
+            medium = sim.medium(latency_s, duplex, *rates)
             if link.group:
                 self._media[link.group] = medium
         state = self[name] = LinkState(sim, link, medium, link.profile.latency_s.value - latency_s)

@@ -20,12 +20,13 @@ from .compute import Plan
 from .errors import StrategyError
 from .here import Fleet, Here
 from .mistakes import Watchdog, raised, unfinished
-from .network import Route, place
+from .network import Route, Transfer, place
 from .node import NodeState
 from .outages import Outages
 from .platform import Links, Nodes
 from .request import Request
 from .rows import Rows
+from .streaming import Streamed
 from .task import Task
 from .trace import Tracer
 
@@ -67,6 +68,8 @@ class Simulation:
         self.outages = Outages(self)
         self.nodes: Nodes = Nodes(self)
         self.links: Links = Links(self)
+        streams = any(link.forwarding == "stream" for link in self.fleet.links)
+        self.transfer: type[Transfer] = Streamed if streams else Transfer
         if solver == "simgrid":  # which wants to know its platform beforehand
             for node in self.fleet.nodes:
                 self.nodes[node.name]
@@ -116,9 +119,9 @@ class Simulation:
         """A new host of the engine; after the run, none."""
         return -1 if self.over else self.engine.host()
 
-    def medium(self, latency_s: float, duplex: bool) -> int:
-        """A new link of the engine; after the run, none."""
-        return -1 if self.over else self.engine.link(latency_s, duplex)
+    def medium(self, latency_s: float, duplex: bool, *rates: float) -> int:
+        """A new link of the engine, with bits a second up and down where it streams; after the run, none."""
+        return -1 if self.over else self.engine.link(latency_s, duplex, *rates)
 
     def here(self, state: NodeState) -> Here:
         """The node as strategies see it."""
