@@ -39,7 +39,7 @@ def world(case: str, requests: int) -> dict[str, Any]:
     """The scenario of a case."""
     if case == LIGHT:
         return homes(1000, requests)
-    return homes(50, requests, duration_s=requests / 8.0, fair_link="ble-5-gatt")
+    return homes(50, requests, duration_s=requests / 8.0, fair_link="ble-1m")
 
 
 def ours(case: str, requests: int) -> tuple[float, dict[str, float]]:

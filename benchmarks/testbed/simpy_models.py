@@ -13,6 +13,7 @@ import heapq
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,16 @@ import simpy
 
 from edgellm.sim.engine.network import UNIT_BYTES
 from edgellm.sim.engine.rows import REQUEST_COLUMNS
+from edgellm.sim.engine.simulation import Simulation
 from edgellm.sim.scenario import Scenario
 from edgellm.sim.work import Decode, Prefill
 
-_TEXT = {"node", "kind", "data_class", "status", "reason", "model"}
+#: What differs from request to request; the other columns are the same for all.
+_VARYING = (
+    "id", "node", "arrival_s", "kind", "prompt_tokens", "output_tokens", "data_class", "model",
+    "first_token_s", "e2e_s", "tpot_s", "energy_j", "device_energy_j", "bytes_up", "bytes_down",
+)  # fmt: skip
+_TEXT = {"node", "kind", "data_class", "model"}
 
 
 @dataclass(slots=True)
@@ -124,12 +131,10 @@ class Base:
         e2e_s = self.env.now - spec.arrival_s
         answered = spec.output_tokens
         tpot_s = (e2e_s - first_s) / (answered - 1) if answered > 1 else math.nan
-        deadline_s = math.nan if spec.deadline_s is None else spec.deadline_s
         self.rows.append(
             (
-                spec.id, spec.node, spec.arrival_s, spec.kind, spec.prompt_tokens, answered,
-                spec.data_class, deadline_s, "ok", "", spec.model, first_s, e2e_s, tpot_s,
-                energy_j + radio_j, radio_j, up, down, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, False, 0,
+                spec.id, spec.node, spec.arrival_s, spec.kind, spec.prompt_tokens, answered, spec.data_class,
+                spec.model, first_s, e2e_s, tpot_s, energy_j + radio_j, radio_j, up, down,
             )
         )  # fmt: skip
 
@@ -145,13 +150,17 @@ class Base:
 
     def run(self) -> dict[str, Any]:
         """Simulate, and return the columns."""
-        rng = np.random.default_rng(self.seed)
+        rng = Simulation.stream(SimpleNamespace(seed=self.seed), "workload", "")  # the testbed's arrivals
         specs = self.scenario.workload.requests(self.scenario.fleet, self.scenario.duration_s, rng)
         self.env.process(self._arrivals(specs))
         self.env.run()
-        columns: dict[str, Any] = {}
-        for name, values in zip(REQUEST_COLUMNS, zip(*self.rows, strict=True), strict=False):
+        columns: dict[str, Any] = {
+            name: np.zeros(len(self.rows)) for name in REQUEST_COLUMNS if name not in _VARYING
+        }
+        for name, values in zip(_VARYING, zip(*self.rows, strict=True), strict=True):
             columns[name] = np.array(values, dtype=object if name in _TEXT else None)
+        columns["status"] = np.full(len(self.rows), "ok", dtype=object)
+        columns["reason"] = np.full(len(self.rows), "", dtype=object)
         return columns
 
 
