@@ -122,6 +122,7 @@ class Machine:
             return counted_bytes(s, measure)
         if slower is None:
             slower = self._slowdown(s.threads, values)
+            device = self._with_slower_compute(device, s.threads, slower, values)
         if measure in _PREFILL:
             costs = step_costs(s.model, s.quant, device, kv=s.kv, head=s.head, slowdown=slower)
             seconds = costs.step_s((s.prompt,), (s.context,))
@@ -152,6 +153,19 @@ class Machine:
         share = min(values["threads"], 1.2)
         law = max(1.0 - share + share * self.most / threads, 0.05)
         return law * values.get(f"threads.{threads}", 1.0)
+
+    def _with_slower_compute(
+        self, device: DeviceProfile, threads: int | None, slower: float, values: Mapping[str, float]
+    ) -> DeviceProfile:
+        """Return the device with the arithmetic of few threads: it is nearer to 1/threads than reading is."""
+        if threads is None or threads == self.most:
+            return device
+        more = (self.most / threads / slower) ** values["compute_threads"]
+        return replace(
+            device,
+            ops_per_s=_times(device.ops_per_s, 1.0 / more),
+            attention_ops_per_s=_times(device.attention_ops_per_s, 1.0 / more),
+        )
 
     def device(self, values: Mapping[str, float], source: str = "fitted", form: str = "") -> DeviceProfile:
         """Return the profile that the parameters make, with the factors of one of the table's formats."""
@@ -187,6 +201,18 @@ class Machine:
                 made = replace(made, **table_of)
         return made
 
+    def profile(self, source: str) -> DeviceProfile:
+        """Return the fitted profile whole: with its table of threads, and power at full use."""
+        values = self.values()
+        made = self.device(values, source)
+        if len(self.threads) > 1:
+            slower = {n: Constant(self._slowdown(n, values), "ratio", source) for n in self.threads}
+            made = replace(made, threads=MappingProxyType(slower), cores=Constant(self.most, "count", source))
+        if "watts" in values:
+            memory_w = values["memory_j"] * values["bandwidth"]
+            made = replace(made, active_w=Constant(values["watts"] + memory_w, "w", source))
+        return made
+
     def _priors(self, figures: Sequence[Figure]) -> dict[str, Prior]:
         """Return the parameters that the figures can say something about."""
         base, known = self.base, self.known
@@ -215,6 +241,7 @@ class Machine:
             found["head"] = Prior(_ROOT_HEAD if stated is None else stated.value, 0.35)
         if len(self.threads) > 1:
             found["threads"] = Prior(0.8, 0.3)
+            found["compute_threads"] = Prior(0.6, 0.5)
             found |= {f"threads.{n}": Prior(1.0, 0.04) for n in self.threads[:-1]}
         if nodes > 1:
             found["layer_overhead"] = Prior(max(base.layer_overhead_s.value, _SPLIT_LAYER_S), 1.2)
@@ -259,7 +286,6 @@ _OPTIONAL = (
     ("sync_bandwidth", "sync_bytes_per_s", "bytes_per_s"),
     ("skew", "sync_skew", "ratio"),
     ("senders", "sync_senders", "count"),
-    ("watts", "active_w", "w"),
 )
 
 

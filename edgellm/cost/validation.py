@@ -136,7 +136,7 @@ def validate(table: TableSource | Measurements) -> Validation:
         machine = Machine(figures)
         name = " with ".join(part for part in (device or "unknown device", runtime) if part)
         parameters[name] = MappingProxyType(machine.fit())
-        devices[name] = machine.device(machine.values(), f"fitted to {read.id}")
+        devices[name] = machine.profile(f"fitted to {read.id}")
         kinds = _kinds(figures, read.kind)
         predicted = {id(f): machine.predict(f) for f in figures}
         for figure in figures:

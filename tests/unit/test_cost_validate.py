@@ -109,6 +109,53 @@ def test_validate_predicts_what_the_same_mechanisms_made(device: str) -> None:
     assert read.value == pytest.approx(21e9, rel=0.1)
 
 
+def test_validate_predicts_threads_and_contexts_between_those_that_calibrate() -> None:
+    board = _board(attention_ops_per_s=6e9)
+    model = cost.load_model("llama-3.2-3b")
+    rows = []
+    for threads in (1, 2, 3, 4):
+        g = 0.25 + 0.75 * 4 / threads
+        for context in (100, 1500, 4000):
+            time_s = cost.step_time_s(model, "q8_0", board, [1], [context], slowdown=g)
+            rows.append({"threads": threads, "context": context, "ms_per_token": 1e3 * time_s})
+    for row in rows:
+        row["calibrates"] = (row["threads"], row["context"]) in {(4, 100), (4, 4000), (2, 100), (1, 4000)}
+    found = cost.validate(
+        {
+            "schema": 1, "id": "made", "title": "made", "source": "made", "rows": rows,
+            "defaults": {"model": "llama-3.2-3b", "quant": "q8_0", "device": "raspberry-pi-5"},
+        }
+    )  # fmt: skip
+    (one,) = found.summaries
+    assert (one.kind, one.count, one.passed) == ("threads", 8, True)
+    (fitted,) = found.devices.values()
+    for threads, slower in {1: 3.25, 2: 1.75, 3: 1.25, 4: 1.0}.items():
+        assert fitted.threads[threads].value == pytest.approx(slower, rel=0.06)
+
+
+def test_validate_learns_when_more_nodes_stop_helping() -> None:
+    board = _board(layer_overhead_s=1e-3)
+    known = {"sync_message_s": 2e-4, "sync_skew": 0.2, "sync_bytes_per_s": 117e6, "sync_senders": 3.0}
+    made = {key: cost.Constant(value, "", "made up") for key, value in known.items()}
+    board = replace(board, **made)
+    rows = []
+    for name in ("llama-2-7b", "llama-2-13b"):
+        for nodes in (1, 2, 4, 8):
+            step = cost.split_step(cost.load_model(name), "q4_0", board, nodes, 20)
+            times = {"ms_per_token": 1e3 * step.seconds, "compute_ms": 1e3 * step.compute_s}
+            waits = {"sync_ms": 1e3 * step.sync_s} if nodes > 1 else {}
+            marked = name == "llama-2-7b" and nodes != 4
+            rows.append({"model": name, "nodes": nodes, **times, **waits, "calibrates": marked})
+    found = cost.validate(
+        {
+            "schema": 1, "id": "made", "title": "made", "source": "made", "rows": rows,
+            "defaults": {"quant": "q4_0", "device": "raspberry-pi-5", "context": 20},
+        }
+    )  # fmt: skip
+    assert found.passed, scores.as_text(found)
+    assert {b.published for b in found.best_nodes} == {4}
+
+
 def test_validate_knows_a_wrong_table() -> None:
     data = _table(_board(), "raspberry-pi-5")
     data["rows"][2]["tok_per_s"] *= 1.5
