@@ -1,1 +1,1 @@
-"""The only room that touches SimGrid."""
+"""The simulation of one scenario; the only room that touches the event core and SimGrid."""
