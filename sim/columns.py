@@ -154,6 +154,11 @@ METRIC_COLUMNS: tuple[Column, ...] = (
     Column("bytes_down_per_request", "float", "bytes", "Sum of bytes_down / requests.", "lower"),
     Column("left_home_bytes_per_request", "float", "bytes", "Sum of left_home_bytes / requests.", "lower"),
     *_left_home("_per_request", "lower"),
+    Column(
+        "fleet_left_home_bytes", "float", "bytes",
+        "User data that left the home it came from in the whole period, with that of no request (daemons).",
+        "lower",
+    ),
     Column("cost_usd_per_1000", "float", "USD", "1000 times the sum of cost_usd / requests served.", "lower"),
     Column("attempts_per_request", "float", "", "Attempts / requests.", "lower"),
     Column("escalated_share", "float", "share", "Requests escalated / requests."),

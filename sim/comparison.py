@@ -21,7 +21,7 @@ JUDGED = 10
 #: Columns whose differences a summary judges.
 SHOWN = ("served_share", "e2e_p95_s", "e2e_p99_s", "goodput_per_s", "energy_per_request_j")
 #: Totals of nodes and links are known for a whole run only, not for a batch of it.
-_WHOLE_RUN = ("requests", "energy_per_device_j", "fleet_energy_j")
+_WHOLE_RUN = ("requests", "energy_per_device_j", "fleet_energy_j", "fleet_left_home_bytes")
 
 Key = tuple[str, str]
 Place = tuple[int, int]  # seed, batch

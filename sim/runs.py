@@ -121,7 +121,7 @@ def make_run(strategy: str, base_model: str, seed: int, result: Any) -> Run:
 
 
 def _additive(records: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(name for name in records if name in _ADDITIVE or name.endswith("energy_j"))
+    return tuple(n for n in records if n in _ADDITIVE or n.endswith("energy_j") or n.startswith("left_home_"))
 
 
 def sums_by(

@@ -84,6 +84,9 @@ class Study:
         figures["fleet_energy_j"] = sum(n["energy_j"] for n in run.nodes) + sum(
             link["energy_j"] for link in run.links
         )
+        figures["fleet_left_home_bytes"] = math.fsum(
+            value for link in run.links for name, value in link.items() if name.startswith("left_home_")
+        )
         if any(run is own for own in self.runs):
             self._figures[id(run)] = dict(figures)
         return figures

@@ -47,6 +47,7 @@ class _Calling:
     __slots__ = (
         "_answered",
         "_cancel",
+        "_data_class",
         "_done",
         "_dst",
         "_name",
@@ -68,6 +69,7 @@ class _Calling:
         self._value: Any = None  # of the reply on its way
         self._there_s = -1.0  # when a traced call arrived
         self._answered = False
+        self._data_class = "none"  # of the call
         self.given_up = False  # as far as the serving node has heard
 
     @property
@@ -76,6 +78,7 @@ class _Calling:
         return self._src.name
 
     def start(self, nbytes: float, data_class: str) -> Cancel:
+        self._data_class = data_class
         way = self.sim.transfer(
             self.sim, self._src, self._dst, nbytes, data_class, self._request, self._there
         )
@@ -171,8 +174,10 @@ class _Calling:
         if done is not None:
             done(value, error)
 
-    def reply(self, value: Any = None, nbytes: float | None = None) -> None:
+    def reply(self, value: Any = None, nbytes: float | None = None, data_class: str | None = None) -> None:
         """Send the reply on its way; nothing happens if nobody waits for it any more.
+
+        A reply that does not say what kind of user data it is carries that of the call.
 
         Raises
         ------
@@ -187,7 +192,9 @@ class _Calling:
         if self._done is None:
             return
         size = check_bytes(size_of(value) if nbytes is None else nbytes)
-        kind = data_class_of(value, None)
+        kind = self._data_class
+        if data_class is not None or hasattr(value, "data_class"):
+            kind = data_class_of(value, data_class)
         self._value = value
         way = self.sim.transfer(self.sim, self._dst, self._src, size, kind, self._request, self._back)
         self._cancel = way.cancel

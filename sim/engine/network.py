@@ -40,11 +40,12 @@ class LinkState:
         "flying",
         "j_per_bit",
         "latency_s",
-        "leaves",
+        "left_home",
         "link",
         "loss",
         "lower",
         "medium",
+        "places",
         "plain",
         "rates",
         "sim",
@@ -65,8 +66,10 @@ class LinkState:
         self.bytes = [0.0, 0.0]
         self.energy_j = 0.0
         self.lower, self.upper = sim.nodes[link.lower], sim.nodes[link.upper]
-        site = place(self.lower.node)
-        self.leaves = site if site != place(self.upper.node) else None
+        ends = place(self.upper.node), place(self.lower.node)
+        #: The places at its ends, by `up` the one that is left; None where they are the same.
+        self.places = ends if ends[0] != ends[1] else None
+        self.left_home: dict[str, float] = {}  # data class -> bytes that left the home they came from
         self._key = key(sim.seed, link.name, "loss") if self.loss else 0
         self._crossings = 0  # of messages that belong to no request
         self.up = True
@@ -247,21 +250,33 @@ class Transfer:
         lower = link.lower
         lower.drain(energy_j)
         request = self.request
+        if link.places is not None and self.data_class != "none":
+            self._note_privacy(link.places[up], link, self.nbytes * share)
         if request is None:
             return
         request.charge_bytes(energy_j, sent, up, lower.name)
-        if (
-            up
-            and link.leaves is not None
-            and self.data_class != "none"
-            and link.leaves == self.sim.place_of(request.node)
-        ):
-            request.charge_privacy(self.data_class, self.nbytes * share)
         if request.spans is not None:
             way = f"{sent:.0f} bytes {'up' if up else 'down'}"
             request.spans.append(
                 Span(request.id, "transfer", link.link.name, self._begun_s, self.sim.engine.now, way)
             )
+
+    def _note_privacy(self, left: str, link: LinkState, nbytes: float) -> None:
+        """Note user data that leaves its home: where the request arrived, else where the sender stands.
+
+        What a cloud sends for nobody's request is not a user's.
+        """
+        request = self.request
+        if request is not None:
+            home = self.sim.place_of(request.node)
+        elif self.src.node.role != "cloud":
+            home = place(self.src.node)
+        else:
+            return
+        if left == home:
+            link.left_home[self.data_class] = link.left_home.get(self.data_class, 0.0) + nbytes
+            if request is not None:
+                request.charge_privacy(self.data_class, nbytes)
 
     def cancel(self) -> float:
         """Stop it where it is; returns the bytes that have arrived at the far end."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .request import LEDGER_CLASSES
 from .rows import Column
 from .trace import Span
 
@@ -77,6 +78,10 @@ def collect(sim: Simulation) -> RunResult:
             "bytes_up": np.array([s.bytes[1] if s else 0.0 for _, s in links], dtype=np.float64),
             "bytes_down": np.array([s.bytes[0] if s else 0.0 for _, s in links], dtype=np.float64),
             "energy_j": np.array([s.energy_j if s else 0.0 for _, s in links], dtype=np.float64),
+            **{
+                f"left_home_{c}_bytes": np.array([s.left_home.get(c, 0.0) if s else 0.0 for _, s in links])
+                for c in LEDGER_CLASSES
+            },
         },
         simulated_s=sim.end_s,
         events=sim.engine.events,

@@ -355,8 +355,8 @@ class Call(Protocol):
         """Whether nobody waits for the reply any more."""
         ...
 
-    def reply(self, value: Any = None, nbytes: float | None = None) -> None:
-        """Send the reply on its way."""
+    def reply(self, value: Any = None, nbytes: float | None = None, data_class: str | None = None) -> None:
+        """Send the reply on its way; its kind of user data is as said, else the value's, else the call's."""
         ...
 
     def refuse(self, reason: str) -> None:
