@@ -317,10 +317,12 @@ def energy(study: "Study") -> StudyFigure:
 
 
 #: Columns of nodes that are sums of others.
-_SUMS = ("energy_j", "active_energy_j", "marginal_energy_j", "radio_energy_j")
+_SUMS = ("energy_j", "active_energy_j", "unattributed_energy_j")
 _STATES = {
     "idle": "#b8c2cc", "sleep": "#56B4E9", "compute": "#0072B2", "memory": "#E69F00", "active": "#0072B2",
-    "radio_tx": "#009E73", "radio_rx": "#CC79A7", "radio_idle": "#7A5C00", "off": "#444444",
+    "radio_tx": "#009E73", "radio_rx": "#CC79A7", "radio_idle": "#7A5C00", "wake": "#F0E442",
+    "radio_promotion": "#D55E00", "radio_sleep": "#8FB8D0", "battery_loss": "#444444",
+    "self_discharge": "#C8A26B",
 }  # fmt: skip
 
 

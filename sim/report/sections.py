@@ -282,7 +282,7 @@ def constants(study: "Study") -> str:
 def _spread(constant: dict[str, Any]) -> str:
     if constant["low"] is None or constant["high"] is None:
         return ""
-    return f"{with_prefix(constant['low'])} to {with_prefix(constant['high'])}"
+    return f'<span class="one">{with_prefix(constant["low"])} to {with_prefix(constant["high"])}</span>'
 
 
 def method(study: "Study") -> str:

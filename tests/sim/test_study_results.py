@@ -1,5 +1,6 @@
 """Study: table, front, file, figures and report of made-up runs."""
 
+import dataclasses
 import html.parser
 import json
 import math
@@ -16,9 +17,9 @@ pytest.importorskip("matplotlib")
 from study_fakes import STRATEGIES, VARIANTS, make_run_of, make_study  # noqa: E402 - after importorskip
 
 from edgellm.sim import columns, metrics  # noqa: E402 - after importorskip
-from edgellm.sim.report import figures  # noqa: E402 - after importorskip
+from edgellm.sim.report import figures, fleet  # noqa: E402 - after importorskip
 from edgellm.sim.report.html import render  # noqa: E402 - after importorskip
-from edgellm.sim.study import Study, StudyError  # noqa: E402 - after importorskip
+from edgellm.sim.study import RunError, Study, StudyError  # noqa: E402 - after importorskip
 
 DOCS = Path(__file__).parents[2] / "docs" / "study.md"
 
@@ -182,6 +183,31 @@ def test_names_of_strategies_may_hold_anything():
     text = render(study)
     assert "&lt;i&gt;&amp;x$" in text
     assert "<script" not in text
+
+
+def test_names_of_nodes_and_links_may_hold_anything():
+    evil = "<script>&\"'"
+    study = make_study(seeds=(1,), strategies=("local",))
+    kind = {"site": evil, "key": evil, "role": evil, "sites": 2, "nodes": 4, "devices": {evil: 4}}
+    kind |= {"models": [evil], "to": "", "link": "", "link_title": "", "shared": False}
+    up = kind | {"key": "low", "to": f"{evil}/{evil}", "link": evil, "link_title": evil, "shared": True}
+    study.meta["topology"] = [kind, up]
+    study.meta["validation"] = [{"device": evil, "model": evil, "errors": []}]
+    traced = dataclasses.replace(study.runs[0], trace=[[0, evil, evil, 0.0, 1.0, evil]])
+    failed = RunError(evil, "", 1, "StrategyError", f"{evil}\nmore")
+    text = render(dataclasses.replace(study, runs=(traced, *study.runs[1:]), errors=(failed,)))
+    assert "&lt;script&gt;" in text
+    assert "<script" not in text
+    checker = _Checker()
+    checker.feed(text)
+    assert checker.open == []
+
+
+def test_a_fleet_of_many_kinds_of_site_is_drawn_in_part():
+    base = {"role": "device", "sites": 1, "nodes": 1, "devices": {"box": 1}, "models": [], "shared": False}
+    loop = [base | {"site": f"s{i}", "key": "n", "to": f"s{(i + 1) % 40}/n", "link": "l", "link_title": "l"}
+            for i in range(40)]  # fmt: skip
+    assert fleet.draw(loop).count("<rect") == 2 * fleet.MAX_SITES
 
 
 def test_unknown_plots_are_named_and_an_empty_study_says_so(study):
