@@ -49,7 +49,7 @@ class Machine:
         name = figures[0].device
         self.known = bool(name)
         self.figures = figures
-        self.used = [f for f in figures if f.calibrates and f.measure in NOISE]
+        self.used = [f for f in figures if f.calibrates and f.measure in NOISE and not waits_alone(f)]
         settings = [f.setting for f in figures]
         counts = [s.threads for s in settings if s.threads is not None]
         self.threads = sorted(set(counts))
@@ -287,6 +287,11 @@ _OPTIONAL = (
     ("skew", "sync_skew", "ratio"),
     ("senders", "sync_senders", "count"),
 )
+
+
+def waits_alone(figure: Figure) -> bool:
+    """Say whether a figure is the waiting of a single node, which has nobody to wait for."""
+    return figure.measure == "sync_ms" and figure.setting.nodes == 1
 
 
 def counted_bytes(s: Setting, measure: str) -> float:

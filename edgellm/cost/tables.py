@@ -192,7 +192,7 @@ def _figures(
     name = read_text(row, "model", where)
     model = models[name] if name in models else load_model(name, base)
     written = read_text(row, "quant", where)
-    quant = formats.get(written, written)
+    quant = formats.get(written, written.lower())  # "Q4_K_M" is written both ways
     if quant not in QUANTS:
         known = (*formats, *QUANTS)
         raise TableError(f"{where}: quant: unknown quantization{near_matches(written, known)}")

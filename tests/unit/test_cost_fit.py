@@ -32,6 +32,9 @@ def test_fit_recovers_the_parameters_that_made_the_times() -> None:
     got = fit_device(pi, points, names)
     for key in ("bandwidth_decode_bytes_per_s", "layer_overhead_s", "ops_per_s", "attention_ops_per_s"):
         assert getattr(got, key).value == pytest.approx(getattr(truth, key).value, rel=1e-3)
+        found = getattr(got, key)
+        assert found.low < found.value < found.high
+    assert got.bandwidth_decode_bytes_per_s.high < 1.1 * got.bandwidth_decode_bytes_per_s.value
     assert max(abs(p.error(got)) for p in points) <= 1e-4
     with pytest.raises(ValueError, match="4 parameters need as many observations"):
         fit_device(pi, points[:3], names)

@@ -133,6 +133,24 @@ def test_validate_predicts_threads_and_contexts_between_those_that_calibrate() -
         assert fitted.threads[threads].value == pytest.approx(slower, rel=0.06)
 
 
+def test_waiting_of_a_single_node_is_shown_and_not_scored() -> None:
+    rows = [
+        {
+            "model": "llama-2-7b",
+            "quant": "Q4_0",
+            "nodes": n,
+            "ms_per_token": t,
+            "sync_ms": w,
+            "calibrates": n < 3,
+        }
+        for n, t, w in ((1, 440.0, 5.0), (2, 340.0, 83.0), (4, 220.0, 55.0))
+    ]
+    head = {"schema": 1, "id": "b", "title": "b", "source": "b"}
+    found = cost.validate({**head, "rows": rows})
+    assert {one.kind: one.count for one in found.summaries} == {"cluster": 1, "sync": 1}
+    assert found.passed
+
+
 def test_validate_learns_when_more_nodes_stop_helping() -> None:
     board = _board(layer_overhead_s=1e-3)
     known = {"sync_message_s": 2e-4, "sync_skew": 0.2, "sync_bytes_per_s": 117e6, "sync_senders": 3.0}
