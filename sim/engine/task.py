@@ -96,7 +96,7 @@ class Task(Waitable):
         self.error: Interrupted | None = None
         self.leases: dict[Lease, None] = {}
         self.sessions: dict[str, int] = {}  # variant -> bytes of its cache that this task holds
-        self._waiting: dict[Settle, None] | None = None
+        self._waiting: dict[Settle, int] | None = None  # with the ticket of the news that it has ended
         self._cancel: Cancel | None = None
         self._doomed: Interrupted | None = None
         self._thrown: Interrupted | None = None  # what the next resumption throws
@@ -203,9 +203,8 @@ class Task(Waitable):
             node.memory.leave(self)
         node.tasks.pop(self, None)
         if self._waiting:
-            waiting, self._waiting = self._waiting, None
-            for done in waiting:
-                sim.soon(partial(done, value, error))
+            for done in self._waiting:
+                self._waiting[done] = sim.soon(partial(done, value, error))
         if self._on_end is not None:
             self._on_end(self)
         if self.request is not None:
@@ -219,11 +218,11 @@ class Task(Waitable):
             return partial(kernel.drop, ticket)
         if self._waiting is None:
             self._waiting = {}
-        self._waiting[done] = None
+        self._waiting[done] = 0
 
         def cancel() -> Any:
-            if self._waiting:
-                self._waiting.pop(done, None)
+            ticket = self._waiting.pop(done, 0) if self._waiting else 0
+            kernel.drop(ticket)  # it has ended at this very date, and was about to say so
             return self.cancel()
 
         return cancel

@@ -131,3 +131,21 @@ def test_impossible_times_are_errors(make):
 def test_things_to_wait_for_say_what_they_are():
     waits = sim.gather(sim.sleep(1), sim.race(sim.Event("ready"), sim.within(sim.Queue("jobs"), 2)))
     assert repr(waits) == "gather(sleep(1), race(Event('ready'), within(Queue('jobs'), 2)))"
+
+
+def test_wait_that_is_given_up_when_its_task_ends_is_not_resumed_twice():
+    def handle(req, here, log):
+        try:
+            yield sim.within(outer(here), 2.0)
+        except sim.TimedOut:
+            log("late")
+        yield sim.sleep(1.0)
+        log("once")
+
+    def outer(here):
+        yield sim.spawn(inner(), here)
+
+    def inner():
+        yield sim.sleep(2.0)
+
+    assert log(handle) in ([[2.0, "late"], [3.0, "once"]], [[3.0, "once"]])
