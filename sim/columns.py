@@ -93,8 +93,8 @@ REQUEST_COLUMNS: tuple[Column, ...] = (
         "links.",
     ),
     Column("device_energy_j", "float", "J", "The part of energy_j spent on the node where it arrived."),
-    Column("bytes_up", "float", "bytes", "Bytes it sent up, summed over links, retransmissions included."),
-    Column("bytes_down", "float", "bytes", "Bytes it received, summed over links, retransmissions included."),
+    Column("bytes_up", "float", "bytes", "Bytes sent up over all links, headers and repetitions too."),
+    Column("bytes_down", "float", "bytes", "Bytes received over all links, headers and repetitions too."),
     Column(
         "left_home_bytes", "float", "bytes",
         "User data that crossed out of the site where the request arrived.",

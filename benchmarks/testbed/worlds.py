@@ -42,6 +42,7 @@ def homes(
         "name": f"{devices} devices",
         "duration": f"{duration_s:g} s",
         "models": {"small": {"profile": "smollm2-135m", "quant": "q4_0"}},
+        "network": {"factors": False},  # latency plus bytes over rate, as the SimPy models have it
         "fleet": {
             "home": {
                 "count": count,

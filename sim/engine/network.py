@@ -11,6 +11,7 @@ from edgellm.sim.strategy.base import Generate
 from edgellm.sim.strategy.protocol import Cancel, Interrupted, Kernel, LinkDown, Settle, Waitable
 
 from .losses import key, lost, mixed
+from .messages import MessageCosts, message_costs
 from .node import NodeState
 from .request import DATA_CLASSES, Request
 from .trace import Span
@@ -33,8 +34,10 @@ class LinkState:
     __slots__ = (
         "_crossings",
         "_key",
+        "alive_until_s",
         "always_feasible",
         "bytes",
+        "costs",
         "energy_j",
         "extra_latency_s",
         "flying",
@@ -63,6 +66,8 @@ class LinkState:
         self.loss = profile.loss.value
         self.plain = profile.duty_cycle is None  # air time is bits / rate
         self.always_feasible = profile.max_transfer_s is None
+        self.costs = message_costs(link, sim.message_costs)
+        self.alive_until_s = -1.0  # until then its connection is open
         self.bytes = [0.0, 0.0]
         self.energy_j = 0.0
         self.lower, self.upper = sim.nodes[link.lower], sim.nodes[link.upper]
@@ -137,6 +142,7 @@ class Transfer:
         "_cancel",
         "_ended",
         "_hops",
+        "_paid",
         "_sent",
         "_ticket",
         "data_class",
@@ -162,7 +168,7 @@ class Transfer:
         self._hops = sim.route(src, dst)
         self._at = 0
         self._ticket = 0
-        self._sent = self._airtime_s = 0.0  # of the hop in progress
+        self._sent = self._paid = self._airtime_s = 0.0  # of the hop in progress
         self._cancel: Callable[[], Any] = nothing
 
     def start(self) -> Transfer:
@@ -189,7 +195,7 @@ class Transfer:
         return None
 
     def _hop(self) -> None:
-        link, _ = self._hops[self._at]
+        link, up = self._hops[self._at]
         if link.flying is not None:
             if not link.up:
                 self._refuse(link.down())
@@ -199,21 +205,36 @@ class Transfer:
             self._begun_s = self.sim.engine.now
         wait_s, then = link.extra_latency_s, self._transmit
         if self.nbytes == 0:
-            self._sent, wait_s, then = 0.0, link.latency_s, self._arrived
-        elif wait_s <= 0.0:
-            self._transmit()
-            return
+            self._sent = self._paid = 0.0
+            wait_s, then = link.latency_s, self._arrived
+        else:
+            wait_s += self._wait_s(link, up)
+            if wait_s <= 0.0:
+                self._transmit()
+                return
         self._ticket = self.sim.at(self.sim.engine.now + wait_s, then)
         self._cancel = self._drop
 
     def _transmit(self) -> None:
         link, up = self._hops[self._at]
-        nbytes = self.nbytes
-        self._sent = nbytes * link.overhead(nbytes, up, self.request) if link.loss else nbytes
-        airtime_s = link.airtime_s(nbytes, up) * (self._sent / nbytes)
-        self._airtime_s = airtime_s
-        self._ticket = self.sim.engine.transfer(link.medium, up, airtime_s, self._arrived)
+        self._sent, self._paid, self._airtime_s = self._load(link, up)
+        self._ticket = self.sim.engine.transfer(link.medium, up, self._airtime_s, self._arrived)
         self._cancel = self._cut
+
+    def _load(self, link: LinkState, up: bool) -> tuple[float, float, float]:
+        """Bytes on a link's wire, bytes of full packets that cost as much, and air time; losses are drawn."""
+        nbytes = self.nbytes
+        again = link.overhead(nbytes, up, self.request) if link.loss else 1.0
+        if link.costs is None or nbytes == 0:
+            return nbytes * again, nbytes * again, link.airtime_s(nbytes, up) * again
+        cost = link.costs.message(nbytes, up)
+        return cost.wire_bytes * again, cost.payload_bytes * again, cost.airtime_s * again
+
+    def _wait_s(self, link: LinkState, up: bool) -> float:
+        """Seconds beyond latency and air time: a connection where none is open, overhead, stalls."""
+        if link.costs is None:
+            return 0.0
+        return self._connect(link, link.costs) + link.costs.message(self.nbytes, up).wait_s - link.latency_s
 
     def _drop(self) -> float:
         self.sim.drop(self._ticket)
@@ -223,7 +244,7 @@ class Transfer:
         left_s = self.sim.engine.cancel(self._ticket)
         share = 1.0 - left_s / self._airtime_s if self._airtime_s > 0.0 else 0.0
         link, up = self._hops[self._at]
-        self._pay(link, up, self._sent * share, share)
+        self._pay(link, up, self._sent * share, self._paid * share, share)
         return self.nbytes * share if self._at == len(self._hops) - 1 else 0.0
 
     def _arrived(self) -> None:
@@ -231,7 +252,7 @@ class Transfer:
         link, up = self._hops[self._at]
         if link.flying is not None:
             del link.flying[self]
-        self._pay(link, up, self._sent, 1.0)
+        self._pay(link, up, self._sent, self._paid, 1.0)
         self._at += 1
         self._reached(link.upper if up else link.lower)
 
@@ -243,19 +264,33 @@ class Transfer:
         else:
             self._hop()
 
-    def _pay(self, link: LinkState, up: bool, sent: float, share: float) -> None:
-        energy_j = 8.0 * sent * link.j_per_bit[up]
+    def _connect(self, link: LinkState, costs: MessageCosts) -> float:
+        """Set up a connection where none is open; returns the seconds that it takes."""
+        now, wait_s = self.sim.engine.now, 0.0
+        if now > link.alive_until_s:
+            new = costs.connection
+            wait_s = new.wait_s
+            for up, part in ((True, new.up), (False, new.down)):
+                if part.wire_bytes:
+                    self._charge(link, up, part.wire_bytes, part.payload_bytes)
+        link.alive_until_s = now + wait_s + costs.keep_alive_s
+        return wait_s
+
+    def _charge(self, link: LinkState, up: bool, sent: float, paid: float) -> None:
+        """Count bytes on the wire; energy is that of `paid` bytes in full packets."""
+        energy_j = 8.0 * paid * link.j_per_bit[up]
         link.bytes[up] += sent
         link.energy_j += energy_j
-        lower = link.lower
-        lower.drain(energy_j)
+        link.lower.drain(energy_j)
+        if self.request is not None:
+            self.request.charge_bytes(energy_j, sent, up, link.lower.name)
+
+    def _pay(self, link: LinkState, up: bool, sent: float, paid: float, share: float) -> None:
+        self._charge(link, up, sent, paid)
         request = self.request
         if link.places is not None and self.data_class != "none":
             self._note_privacy(link.places[up], link, self.nbytes * share)
-        if request is None:
-            return
-        request.charge_bytes(energy_j, sent, up, lower.name)
-        if request.spans is not None:
+        if request is not None and request.spans is not None:
             way = f"{sent:.0f} bytes {'up' if up else 'down'}"
             request.spans.append(
                 Span(request.id, "transfer", link.link.name, self._begun_s, self.sim.engine.now, way)

@@ -19,6 +19,7 @@ from .arrivals import Arrivals
 from .compute import Plan
 from .errors import StrategyError
 from .here import Fleet, Here
+from .messages import KnownCosts
 from .mistakes import Watchdog, raised, unfinished
 from .network import Route, Transfer, place
 from .node import NodeState
@@ -67,6 +68,7 @@ class Simulation:
         self.error: StrategyError | None = None
         self.outages = Outages(self)
         self.nodes: Nodes = Nodes(self)
+        self.message_costs: KnownCosts = {}
         self.links: Links = Links(self)
         streams = any(link.forwarding == "stream" for link in self.fleet.links)
         self.transfer: type[Transfer] = Streamed if streams else Transfer

@@ -13,7 +13,7 @@ class Streamed(Transfer):
     as far on each.
     """
 
-    __slots__ = ("_leg", "_sents", "_slowest_s")
+    __slots__ = ("_leg", "_loads", "_slowest_s")
     _leg: Route
 
     def _hop(self) -> None:
@@ -43,23 +43,20 @@ class Streamed(Transfer):
     def _flow(self) -> None:
         nbytes, engine = self.nbytes, self.sim.engine
         latency_s = sum(link.latency_s for link, _ in self._leg)
-        self._sents = [nbytes * link.overhead(nbytes, up, self.request) for link, up in self._leg]
-        self._slowest_s = 0.0
+        self._loads = [self._load(link, up) for link, up in self._leg]
+        self._slowest_s = max(airtime_s for _, _, airtime_s in self._loads)
         if nbytes == 0:
             self._ticket = self.sim.at(engine.now + latency_s, self._through)
             self._cancel = self._drop
             return
-        hops = []
-        for (link, up), sent in zip(self._leg, self._sents, strict=True):
-            airtime_s = link.airtime_s(nbytes, up) * (sent / nbytes)
-            self._slowest_s = max(self._slowest_s, airtime_s)
-            hops.append((link.medium, up, airtime_s))
-        self._ticket = engine.stream(hops, latency_s, self._through)
+        wait_s = latency_s + sum(self._wait_s(link, up) for link, up in self._leg)
+        hops = [(link.medium, up, load[2]) for (link, up), load in zip(self._leg, self._loads, strict=True)]
+        self._ticket = engine.stream(hops, wait_s, self._through)
         self._cancel = self._cut_leg
 
     def _pay_leg(self, share: float) -> None:
-        for (link, up), sent in zip(self._leg, self._sents, strict=True):
-            self._pay(link, up, sent * share, share)
+        for (link, up), (sent, paid, _) in zip(self._leg, self._loads, strict=True):
+            self._pay(link, up, sent * share, paid * share, share)
 
     def _cut_leg(self) -> float:
         left_s = self.sim.engine.cancel(self._ticket)

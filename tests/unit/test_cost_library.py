@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from pathlib import Path
 
 import pytest
 
@@ -112,6 +113,14 @@ def test_library_holds_the_table_of_constants() -> None:
     assert len(links) >= 12
     assert {"stm32h7", "nrf52840", "jetson-nano", "apple-m1", "h100-pcie", "rk3576-npu"} <= set(devices)
     assert {"nb-iot", "lte-m", "ble-1m", "zigbee", "5g", "gprs", "ethernet-2.5g"} <= set(links)
+
+
+def test_library_is_listed_in_the_docs() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "profiles.md").read_text("utf-8")
+    names = [*cost.known_profiles("device"), *cost.known_profiles("link")]
+    assert [name for name in names if f"`{name}`" not in text] == []
+    runtimes = [(n, r) for n in cost.known_profiles("device") for r in cost.load_device(n).runtimes]
+    assert [r for n, r in runtimes if f"@{r}`" not in text or n not in text] == []
 
 
 @pytest.mark.parametrize("name", cost.known_profiles("device"))
