@@ -170,6 +170,10 @@ class Request(Protocol):
     model: str
     kind: str
     text: str
+    conversation: int
+    turn: int
+    attempt: int
+    context_tokens: int  # of the prompt: what earlier turns of the conversation said
 
     @property
     def nbytes(self) -> int:

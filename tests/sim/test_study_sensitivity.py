@@ -217,3 +217,15 @@ def test_rank_correlation_is_that_of_scipy():
 def test_metrics_have_the_names_of_the_table(engine, scenario):
     found = run(scenario, metric="slo_attainment")
     assert found.metric in {c.name for c in METRIC_COLUMNS}
+
+
+def test_few_draws_prove_nothing():
+    rng = np.random.default_rng(2)
+    constants = tuple(Spread("p", f"c{i}", 1.0, 0.5, 2.0, "s", True) for i in range(80))
+    drawn = np.array([rng.permutation(5) for _ in constants]).T / 5.0
+    drawn[:, 0] = np.arange(5) / 5.0
+    figures = {"a": np.ones(5), "b": 2.0 + np.arange(5)}
+    found = Sensitivity("e2e_p99_s", ("a", "b"), constants, {"a": 1.0, "b": 2.0}, drawn, figures)
+    assert abs(found.effects()[0]["lead"]) == pytest.approx(1.0)
+    assert min(row["p_holm"] for row in found.effects()) > 0.05
+    assert "No constant alone" in found.text()
