@@ -53,7 +53,7 @@ def lost(units: int, loss: float, word: int) -> int:
     Examples
     --------
     >>> lost(1, 0.5, 0), lost(1, 0.5, 3 << 62), lost(4, 0.5, 3 << 62)
-    (0, 1, 5)
+    (0, 2, 6)
     """
     if units * loss > _MANY * (1.0 - loss):
         return int(np.random.Generator(np.random.PCG64(word)).negative_binomial(units, 1.0 - loss))
