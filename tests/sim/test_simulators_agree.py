@@ -45,6 +45,6 @@ def test_shared_links_and_processors_agree_with_simpy(worlds, rate_per_s):
     ours = collect(simulation).requests
     theirs = models.Fair(scenario, 3).run()
     order = np.argsort(theirs["id"])
-    for name in ("first_token_s", "e2e_s", "energy_j", "bytes_up", "bytes_down"):
+    for name in ("arrival_s", "first_token_s", "e2e_s", "bytes_up", "bytes_down"):
         np.testing.assert_allclose(ours[name], theirs[name][order], rtol=1e-9, atol=2e-9, err_msg=name)
     assert np.ptp(ours["e2e_s"]) > 0.1  # they did get in each other's way
