@@ -37,10 +37,12 @@ AGREE = 0.02
 
 
 def world(case: str, requests: int) -> dict[str, Any]:
-    """The scenario of a case."""
+    """The scenario of a case; SimPy knows no headers and handshakes, so neither side counts them."""
     if case == LIGHT:
-        return homes(1000, requests)
-    return homes(50, requests, duration_s=requests / 8.0, fair_link="ble-1m")
+        found = homes(1000, requests)
+    else:
+        found = homes(50, requests, duration_s=requests / 8.0, fair_link="ble-1m")
+    return {**found, "network": {"factors": False}}
 
 
 def ours(case: str, requests: int) -> tuple[float, dict[str, float]]:
