@@ -1,6 +1,7 @@
 """Messages of a simulation take what `edgellm.cost.network` says of the link's class and their size."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from engine_world import fleet, log, request, simulated, wire
@@ -58,3 +59,35 @@ def test_factors_that_are_off_leave_latency_plus_bytes_over_rate() -> None:
     settings = NetworkSettings(factors=False, tls=True, keep_alive_s=0.0)
     times = [took for _, took in log(_sends, fleet=_world(settings))]
     assert times == pytest.approx([0.011, 0.011, 0.07, 0.01, 0.011])
+
+
+def test_scenario_encrypts_what_runs_over_tcp_unless_it_says_otherwise() -> None:
+    uplinks = {"far": ("4g", {}), "field": ("lora-sf7", {}), "plain": ("4g", {"tls": False})}
+    data: dict[str, Any] = {
+        "schema": 1,
+        "name": "links",
+        "duration": "1 h",
+        "models": {"m": {"profile": "stories15m", "quant": "q8_0"}},
+        "network": {"keep_alive": "5 min"},
+        "fleet": {
+            "cloud": {"server": {"device": "cloud-cpu", "models": ["m"]}},
+            "home": {
+                name: {"device": "esp32-s3", "uplink": {"to": "cloud/server", "link": link, **more}}
+                for name, (link, more) in uplinks.items()
+            },
+        },
+        "workload": {
+            "w": {
+                "at": "home/far",
+                "arrivals": {"process": "poisson", "rate": "1 /h"},
+                "kinds": {"k": {"model": "m", "prompt_tokens": 5, "output_tokens": 5}},
+            }
+        },
+    }
+    fleet_ = sim.load_scenario(data).fleet
+    found = {link.lower: link.network for link in fleet_.links}
+    assert [found[f"home/{name}"].tls for name in uplinks] == [True, False, False]
+    assert found["home/far"].keep_alive_s == 300.0
+    data["network"] = {"tls": "yes"}
+    with pytest.raises(sim.ScenarioError, match=r"network\.tls: must be true or false"):
+        sim.load_scenario(data)
