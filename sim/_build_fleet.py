@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from edgellm.cost import (
-    Constant,
     DeviceProfile,
     LinkProfile,
     ProfileError,
@@ -22,11 +21,13 @@ from edgellm.cost.network import runs_tcp
 from edgellm.cost.toml_lines import written_key
 from edgellm.cost.units import near_matches
 
-from ._schema import ScenarioError, Table
-from .fleet import SCENARIO, Fleet, FleetError, Link, NetworkSettings, Node
+from ._build_energy import powered, read_upkeep
+from ._schema import KEYS, ScenarioError, Table
+from .fleet import USUAL, Fleet, FleetError, Link, NetworkSettings, Node, Upkeep
 
 #: Bigger fleets are refused before memory is.
 MAX_NODES = 2_000_000
+_SITE_KEYS = KEYS["fleet.*"]
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 
 
@@ -52,6 +53,7 @@ class _NodeKind:
     outages: tuple[tuple[float, float], ...] = ()
     link_outages: tuple[tuple[float, float], ...] = ()
     forwarding: str = "store"
+    upkeep: Upkeep = USUAL
 
 
 def build_fleet(top: Table, models: Mapping[str, Any], base: Path | None) -> Fleet:
@@ -60,6 +62,7 @@ def build_fleet(top: Table, models: Mapping[str, Any], base: Path | None) -> Fle
     if not fleet.data:
         raise top.fail("fleet", "missing; a scenario needs at least one site with one node")
     network = _network(top.table("network", "network"))
+    at_wall = top.table("energy", "energy").choice("at", ("wall", "chip"), "wall") == "wall"
     counts: dict[str, int] = {}
     kinds: dict[tuple[str, str], _NodeKind] = {}
     tables: dict[tuple[str, str], Table] = {}
@@ -69,11 +72,14 @@ def build_fleet(top: Table, models: Mapping[str, Any], base: Path | None) -> Fle
             raise fleet.fail(site, "a site's name must not be empty nor contain '/'")
         counts[site] = table.whole("count", 1, high=MAX_NODES)
         for key, node_value in table.data.items():
-            if key != "count" and not isinstance(node_value, dict):
-                hint = near_matches(key, ("count",))
+            if key not in _SITE_KEYS and not isinstance(node_value, dict):
+                hint = near_matches(key, _SITE_KEYS)
                 raise table.fail(key, f"unknown key{hint} (a node of the site is a table)")
-        for key, node_table in table.tables("fleet.*.*", skip=("count",)):
-            kinds[site, key] = _node_kind(site, key, node_table, models, base)
+        for key, node_table in table.tables("fleet.*.*", skip=_SITE_KEYS):
+            kind = _node_kind(site, key, node_table, models, base)
+            devices = [(share, powered(node_table, profile)) for share, profile in kind.devices]
+            upkeep = read_upkeep(node_table, table, at_wall)
+            kinds[site, key] = replace(kind, devices=tuple(devices), upkeep=upkeep)
             tables[site, key] = node_table
         if not any(s == site for s, _ in kinds):
             raise fleet.fail(site, "a site needs at least one node")
@@ -137,7 +143,6 @@ def _node_kind(site: str, key: str, table: Table, models: Mapping[str, Any], bas
             raise table.fail("models", f"unknown model {name!r}{near_matches(name, models)}")
     if len(set(placed)) != len(placed):
         raise table.fail("models", "a model is there twice")
-    battery = table.optional_quantity("battery", "j")
     threads = table.whole("threads") if "threads" in table else None
     devices = []
     for share, profile in _devices(table, base):
@@ -146,9 +151,6 @@ def _node_kind(site: str, key: str, table: Table, models: Mapping[str, Any], bas
                 profile = with_threads(profile, threads)
             except ValueError as err:
                 raise table.fail("threads", str(err)) from None
-        if battery is not None:
-            constant = Constant(battery, "j", f"{SCENARIO}{table.key('battery')}")
-            profile = replace(profile, battery_j=constant)
         devices.append((share, profile))
     default_role = (
         key if key in ("device", "gateway", "cloud") else ("cloud" if site == "cloud" else "device")
@@ -309,4 +311,5 @@ def _one(kind: _NodeKind, i: int, j: int, counts: Mapping[str, int]) -> Node:
         instance=instance,
         key=kind.key,
         outages=kind.outages,
+        upkeep=kind.upkeep,
     )

@@ -25,14 +25,22 @@ KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "": (
             "schema", "name", "title", "description", "duration",
-            "models", "session", "fleet", "network", "initial", "workload", "slo", "prices", "quality",
-            "study",
+            "models", "session", "fleet", "network", "initial", "workload", "energy", "slo", "prices",
+            "quality", "study",
         ),
         "models.*": ("profile", "quant", "weights"),
         "network": ("factors", "tls", "keep_alive"),
         "session": ("context", "kv"),
-        "fleet.*": ("count",),  # and one table per node
-        "fleet.*.*": ("device", "threads", "role", "count", "models", "battery", "outages", "uplink"),
+        "fleet.*": ("count", "ambient"),  # and one table per node
+        "fleet.*.*": (
+            "device", "threads", "role", "count", "models", "battery", "ambient", "sleep",
+            "outages", "uplink",
+        ),
+        "fleet.*.*.battery": (
+            "capacity", "charge", "charge_efficiency", "discharge_efficiency", "self_discharge", "peukert",
+            "rated", "temperature_derating", "rated_temperature", "cutoff",
+        ),
+        "fleet.*.*.sleep": ("after", "mode", "power", "wake_time", "wake_energy"),
         "fleet.*.*.uplink": ("to", "link", "group", "tls", "outages", "forwarding"),
         "initial.*": ("resident", "charge", "backlog"),
         "workload.*": (
@@ -48,6 +56,7 @@ KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "workload.*.kinds.*.lengths": (
             "dist", "value", "low", "high", "median", "sigma", "values", "weights",
         ),
+        "energy": ("at",),
         "slo": ("ttft", "tpot", "e2e", "target"),
         "prices": ("electricity", "data"),
         "quality": ("text", "tokens", "context", "kv"),

@@ -89,8 +89,8 @@ REQUEST_COLUMNS: tuple[Column, ...] = (
     ),
     Column(
         "energy_j", "float", "J",
-        "Active energy that this request caused: computing on every node it used, and its bytes on "
-        "links.",
+        "Energy that this request caused, above idle: computing on every node it used, waking it, and its "
+        "bytes on links.",
     ),
     Column("device_energy_j", "float", "J", "The part of energy_j spent on the node where it arrived."),
     Column("bytes_up", "float", "bytes", "Bytes sent up over all links, headers and repetitions too."),
@@ -148,7 +148,7 @@ METRIC_COLUMNS: tuple[Column, ...] = (
     ),
     Column(
         "fleet_energy_j", "float", "J",
-        "Energy of all nodes and links over the whole period, idle included.", "lower",
+        "Energy of all nodes, their radios included, over the whole period, idle included.", "lower",
     ),
     Column("bytes_up_per_request", "float", "bytes", "Sum of bytes_up / requests.", "lower"),
     Column("bytes_down_per_request", "float", "bytes", "Sum of bytes_down / requests.", "lower"),

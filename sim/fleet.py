@@ -25,6 +25,35 @@ class FleetError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Upkeep:
+    """How a node is powered and cooled.
+
+    Attributes
+    ----------
+    ambient_c : float
+        Temperature of its surroundings, in degrees Celsius.
+    charge : float
+        Share of the battery's capacity at the beginning.
+    sleep_after_s : float
+        How long it idles before it goes to `sleep_mode`, an idle mode of its profile; infinite for never.
+    sleep_mode : str
+    at_wall : bool
+        Whether its energy is counted at the wall, the power supply's loss included. A node on a battery has
+        no supply.
+    """
+
+    ambient_c: float = 25.0
+    charge: float = 1.0
+    sleep_after_s: float = math.inf
+    sleep_mode: str = "sleep"
+    at_wall: bool = True
+
+
+#: On a socket, never asleep.
+USUAL = Upkeep()
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """A computer of the fleet.
 
@@ -43,6 +72,7 @@ class Node:
     instance: str = ""
     key: str = ""  # the node's name in the scenario ("device")
     outages: tuple[tuple[float, float], ...] = ()
+    upkeep: Upkeep = USUAL
 
 
 @dataclass(frozen=True, slots=True)

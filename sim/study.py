@@ -81,9 +81,7 @@ class Study:
         devices = [n for n in run.nodes if n["role"] == "device"]
         count = sum(n["count"] for n in devices)
         figures["energy_per_device_j"] = sum(n["energy_j"] for n in devices) / count if count else math.nan
-        figures["fleet_energy_j"] = sum(n["energy_j"] for n in run.nodes) + sum(
-            link["energy_j"] for link in run.links
-        )
+        figures["fleet_energy_j"] = sum(n["energy_j"] for n in run.nodes)
         figures["fleet_left_home_bytes"] = math.fsum(
             value for link in run.links for name, value in link.items() if name.startswith("left_home_")
         )

@@ -122,10 +122,11 @@ class Battery:
 
     def used_j(self, charge_j: float, power_w: float, seconds: float) -> float:
         """Return the charge that a load and self-discharge take together in so many seconds."""
-        drain_w, loss = self.drain_w(power_w), self.self_discharge_per_s
-        if loss == 0.0:
-            return drain_w * seconds
-        return -math.expm1(-loss * seconds) * (charge_j + drain_w / loss)
+        drain_j, lost = self.drain_w(power_w) * seconds, self.self_discharge_per_s * seconds
+        if lost == 0.0:
+            return drain_j
+        share = -math.expm1(-lost)
+        return share * charge_j + drain_j * (share / lost)
 
     def lasts_s(self, charge_j: float, power_w: float, temperature_c: float = 25.0) -> float:
         """Return the seconds until the charge reaches its floor at a constant load.
@@ -148,9 +149,9 @@ class Battery:
         speed_w = loss * floor_j + drain_w  # at the floor, where it is slowest
         if speed_w <= 0.0:
             return math.inf
-        if loss == 0.0:
-            return (charge_j - floor_j) / drain_w
-        return math.log1p(loss * (charge_j - floor_j) / speed_w) / loss
+        slowest_s = (charge_j - floor_j) / speed_w
+        lost = loss * slowest_s
+        return slowest_s if lost == 0.0 else slowest_s * (math.log1p(lost) / lost)
 
     def refill_j(self, used_j: float) -> float:
         """Return what the charger takes to put a charge back.

@@ -101,8 +101,9 @@ def power_of(device: DeviceProfile) -> NodePower:
     Examples
     --------
     >>> from edgellm import cost
-    >>> round(power_of(cost.load_device("raspberry-pi-4b")).power_w(), 3)  # 85 % of its 6 W at the wall
-    5.1
+    >>> power = power_of(cost.load_device("cloud-cpu"))  # knows idle_w and active_w only
+    >>> power.power_w() == power.idle_w + power.active_w
+    True
     """
     part = device.power
     extra_w = max(0.0, device.active_w.value - device.idle_w.value)

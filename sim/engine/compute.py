@@ -31,8 +31,10 @@ class Plan:
 
     __slots__ = (
         "batch",
+        "compute",
         "decode",
         "first_s",
+        "memory",
         "misfit",
         "model",
         "positions",
@@ -57,6 +59,8 @@ class Plan:
             self.first_s = sim.time_s(node, Decode(work.model, 1, work.context)) if self.units else 0.0
         elif not isinstance(work, Load):  # which takes no time where the weights are resident
             self.work_s, self.first_s = self.units * self.unit_s, self.unit_s
+        # shares of the node's two budgets that it takes when alone
+        _, self.compute, self.memory = sim.scenario.work_budget(node.node, work)
         self.positions = _positions(work, self.units, sim.scenario.context)
         self.misfit: tuple[str, str] | None = None  # reason and detail, where it can never run
         if self.model:
@@ -197,10 +201,19 @@ class _Running:
         if self.cancel_wait is not None:
             self.cancel_wait, self.waited_s = None, now - self.begun_s
         self.begun_s = now
+        wait_s = self.node.wake()
+        if wait_s > 0.0:
+            ticket = self.sim.at(now + wait_s, partial(self._awake, cold))
+            self.cancel_wait = partial(self.sim.drop, ticket)
+        else:
+            self._awake(cold)
+
+    def _awake(self, cold: bool) -> None:
+        self.cancel_wait = None
         if cold:
             self.cold_s = self.sim.time_s(self.node, Load(self.plan.model))
         self.total_s = self.cold_s + self.plan.work_s
-        self.node.work_begins()
+        self.node.work_begins(self)
         if self.run.stop is not None:
             self.stop_cancel = self.run.stop.begin(self.sim, self._stop)
         self._phase()
@@ -224,7 +237,15 @@ class _Running:
 
     def _start(self, left_s: float) -> None:
         self.left_s = left_s
-        self.ticket = self.sim.engine.exec(self.node.host, left_s, self.weight, self._ended)
+        plan = self.plan
+        self.ticket = self.sim.engine.exec(
+            self.node.host, left_s, self.weight, self._ended, plan.compute, plan.memory
+        )
+
+    def worked_s(self) -> float:
+        """Seconds of work done so far, at full pace."""
+        left_s = self.sim.engine.remaining(self.ticket) if self.ticket else 0.0
+        return self.done_s + self.left_s - left_s
 
     def _ended(self) -> None:
         self.ticket = 0
@@ -248,9 +269,7 @@ class _Running:
         """The event that ends the repetition early is set: the unit in progress is the last."""
         del value, error
         self.stop_cancel = None
-        worked_s = (
-            self.done_s + self.left_s - (self.sim.engine.remaining(self.ticket) if self.ticket else 0.0)
-        )
+        worked_s = self.worked_s()
         units = self._units_done(worked_s, round_up=True)
         if units >= self.units:
             return
@@ -296,17 +315,19 @@ class _Running:
 
     def _account(self, units: int) -> Done:
         node, work_s = self.node, self.done_s
-        energy_j = node.work_ends(work_s)
-        if self.run.charge is not None:
+        energy_j = node.work_ends(self, work_s)
+        if self.run.charge:
             for i, request in enumerate(self.run.charge):
                 tokens = self._decoded(i, len(self.run.charge), units)
                 request.charge_work(node, work_s, energy_j, 1.0 / len(self.run.charge), tokens)
                 if request.spans is not None:
                     trace_run(request, self, units)
-        elif self.task.request is not None:
+        elif self.run.charge is None and self.task.request is not None:
             self.task.request.charge_work(node, work_s, energy_j, 1.0, self._decoded(0, 1, units))
             if self.task.request.spans is not None:
                 trace_run(self.task.request, self, units)
+        else:
+            node.unattributed_j += energy_j
         return self._report(units, energy_j, self.sim.engine.now - self.begun_s)
 
     def _decoded(self, i: int, payers: int, units: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,5 +20,5 @@ def begin(sim: Simulation, state: NodeState) -> None:
     resident = None if declared is None else declared.resident
     for model in state.models if resident is None else resident:
         state.memory.place(model)
-    if declared is not None and declared.charge is not None and state.meter is not None:
-        state.meter.battery_j *= declared.charge
+    if declared is not None and declared.charge is not None and state.battery_j < math.inf:
+        state.charge_to(declared.charge)

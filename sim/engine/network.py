@@ -50,6 +50,7 @@ class LinkState:
         "medium",
         "places",
         "plain",
+        "radio",
         "rates",
         "sim",
         "up",
@@ -62,7 +63,6 @@ class LinkState:
         profile = link.profile
         self.latency_s = profile.latency_s.value
         self.rates = (profile.down_bit_per_s.value, profile.up_bit_per_s.value)  # by `up`
-        self.j_per_bit = (profile.energy_down_j_per_bit.value, profile.energy_up_j_per_bit.value)
         self.loss = profile.loss.value
         self.plain = profile.duty_cycle is None  # air time is bits / rate
         self.always_feasible = profile.max_transfer_s is None
@@ -71,6 +71,8 @@ class LinkState:
         self.bytes = [0.0, 0.0]
         self.energy_j = 0.0
         self.lower, self.upper = sim.nodes[link.lower], sim.nodes[link.upper]
+        self.j_per_bit = self.lower.join(profile)  # by `up`
+        self.radio = self.lower.radio
         ends = place(self.upper.node), place(self.lower.node)
         #: The places at its ends, by `up` the one that is left; None where they are the same.
         self.places = ends if ends[0] != ends[1] else None
@@ -203,23 +205,37 @@ class Transfer:
             link.flying[self] = None
         if self.request is not None and self.request.spans is not None:
             self._begun_s = self.sim.engine.now
-        wait_s, then = link.extra_latency_s, self._transmit
+        wait_s, then = link.extra_latency_s, self._transmit if link.radio is None else self._wake
         if self.nbytes == 0:
             self._sent = self._paid = 0.0
             wait_s, then = link.latency_s, self._arrived
         else:
             wait_s += self._wait_s(link, up)
             if wait_s <= 0.0:
-                self._transmit()
+                then()
                 return
         self._ticket = self.sim.at(self.sim.engine.now + wait_s, then)
         self._cancel = self._drop
+
+    def _wake(self) -> None:
+        """Wait for the radio, if it sleeps."""
+        radio = self._hops[self._at][0].radio
+        assert radio is not None
+        wait_s = radio.begins()
+        self._sent = self._paid = self._airtime_s = 0.0
+        if wait_s > 0.0:
+            self._ticket = self.sim.at(self.sim.engine.now + wait_s, self._transmit)
+            self._cancel = self._cut
+        else:
+            self._transmit()
 
     def _transmit(self) -> None:
         link, up = self._hops[self._at]
         self._sent, self._paid, self._airtime_s = self._load(link, up)
         self._ticket = self.sim.engine.transfer(link.medium, up, self._airtime_s, self._arrived)
         self._cancel = self._cut
+        if link.lower.meter is not None:
+            link.lower.meter.on_air(self._ticket, 8.0 * self._paid * link.j_per_bit[up], self._airtime_s)
 
     def _load(self, link: LinkState, up: bool) -> tuple[float, float, float]:
         """Bytes on a link's wire, bytes of full packets that cost as much, and air time; losses are drawn."""
@@ -272,21 +288,25 @@ class Transfer:
             wait_s = new.wait_s
             for up, part in ((True, new.up), (False, new.down)):
                 if part.wire_bytes:
-                    self._charge(link, up, part.wire_bytes, part.payload_bytes)
+                    self._charge(link, up, part.wire_bytes, part.payload_bytes, 0)
         link.alive_until_s = now + wait_s + costs.keep_alive_s
         return wait_s
 
-    def _charge(self, link: LinkState, up: bool, sent: float, paid: float) -> None:
+    def _charge(self, link: LinkState, up: bool, sent: float, paid: float, ticket: int) -> None:
         """Count bytes on the wire; energy is that of `paid` bytes in full packets."""
-        energy_j = 8.0 * paid * link.j_per_bit[up]
+        lower, radio = link.lower, link.radio
+        energy_j = lower.drain(8.0 * paid * link.j_per_bit[up], up, ticket)
+        if ticket and radio is not None and self.nbytes:
+            energy_j += lower.scale * radio.ends()
         link.bytes[up] += sent
         link.energy_j += energy_j
-        link.lower.drain(energy_j)
-        if self.request is not None:
-            self.request.charge_bytes(energy_j, sent, up, link.lower.name)
+        if self.request is None:
+            lower.unattributed_j += energy_j
+        else:
+            self.request.charge_bytes(energy_j, sent, up, lower.name)
 
     def _pay(self, link: LinkState, up: bool, sent: float, paid: float, share: float) -> None:
-        self._charge(link, up, sent, paid)
+        self._charge(link, up, sent, paid, self._ticket)
         request = self.request
         if link.places is not None and self.data_class != "none":
             self._note_privacy(link.places[up], link, self.nbytes * share)

@@ -47,7 +47,7 @@ class Nodes(dict[str, NodeState]):
             state = self.get(node.name)
             if state is None:
                 uplink = fleet.uplink(node.name)
-                key = (id(node.device), None if uplink is None else id(uplink.profile))
+                key = (id(node.device), id(node.upkeep), None if uplink is None else id(uplink.profile))
                 state = unused.get(key)
                 if state is None:
                     state = unused[key] = self[node.name]
@@ -76,6 +76,9 @@ class Links(dict[str, LinkState]):
         for link in sim.fleet.links:
             if link.group:
                 self._groups.setdefault(link.group, []).append(link)
+        for name, state in list(sim.nodes.items()):
+            if state.meter is not None and sim.fleet.uplink(name) is not None:
+                self[name]  # its radio draws on its battery from the beginning
 
     def __missing__(self, name: str) -> LinkState:
         sim = self._sim

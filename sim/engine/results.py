@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .ledger import energy_columns
 from .request import LEDGER_CLASSES
 from .rows import Column
 from .trace import Span
@@ -25,7 +26,8 @@ class RunResult:
     seed : int
     requests, nodes, links : dict of str to (n,) ndarray, Texts or list of str
         Columns: one row per request (in order of arrival), node and link (in the fleet's order). Energies
-        are in joules over `simulated_s`; a node's is idle plus active, its radio is counted with the link.
+        are in joules over `simulated_s`; a node's is the sum of its states (`ledger.STATES`), a link's the
+        part of that which passed over it.
     simulated_s : float
         The scenario's duration, or until the last answer if that is later.
     events : int
@@ -51,8 +53,8 @@ def collect(sim: Simulation) -> RunResult:
     """Return the result of a simulation that has run."""
     nodes = sim.fleet.nodes
     states = list(sim.nodes.in_order())
-    idle_j = np.array([s.idle_energy_j(sim.end_s) for s in states], dtype=np.float64)
-    active_j = np.array([s.extra_w * s.work_s for s in states], dtype=np.float64)
+    for state in sim.nodes.values():
+        state.close(sim.end_s)
     links = [(link, sim.links.get(link.lower)) for link in sim.fleet.links]
     return RunResult(
         strategy=sim.strategy.name,
@@ -64,10 +66,7 @@ def collect(sim: Simulation) -> RunResult:
             "role": [n.role for n in nodes],
             "device": [n.device.name for n in nodes],
             "busy_s": np.array([s.work_s for s in states], dtype=np.float64),
-            "energy_j": idle_j + active_j,
-            "idle_energy_j": idle_j,
-            "active_energy_j": active_j,
-            "battery_left_j": np.array([s.battery_j for s in states], dtype=np.float64),
+            **energy_columns(states, sim.end_s),
             "battery_empty": np.array([s.reason == "battery empty" for s in states], dtype=np.bool_),
             "down_s": np.array([s.down_s for s in states], dtype=np.float64),
             "memory_peak_bytes": np.array([s.memory.peak_bytes for s in states], dtype=np.float64),

@@ -222,12 +222,13 @@ class Simulation:
         if self.error is not None:
             raise self.error
         for state in self.nodes.values():
-            state.plan_battery()
+            if state.meter is not None:
+                state.meter.plan()
         self.outages.start()
         self.arrivals.start()
         duration_s = self.scenario.duration_s
         self.at(duration_s, self._end_of_day)
-        self.at(duration_s + max(DRAIN_S, duration_s), self.engine.stop)
+        self.at(duration_s + max(DRAIN_S, duration_s), self._break_off)
         try:
             self.engine.run()
         except TimeoutError as late:  # the watchdog, outside of the strategy's own code
@@ -258,7 +259,14 @@ class Simulation:
 
     def _stop_if_idle(self) -> None:
         if self.arrivals.open == 0 and self.tasks == 0:
-            self.engine.stop()
+            self._break_off()
+
+    def _break_off(self) -> None:
+        """End the run. What is in progress is paid for as far as it has come."""
+        for state in self.nodes.values():
+            for task in list(state.tasks):
+                task.break_off()
+        self.engine.stop()
 
     def request_settled(self, request: Request) -> None:
         """A request was finished, rejected or failed."""

@@ -25,7 +25,7 @@ class Streamed(Transfer):
             self._leg = ()
             super()._hop()
         elif self._board():
-            self._flow()
+            self._wake_all()
 
     def _board(self) -> bool:
         """Note that it is on every link of the leg; where one is down, it ends."""
@@ -40,6 +40,18 @@ class Streamed(Transfer):
             self._begun_s = self.sim.engine.now
         return True
 
+    def _wake_all(self) -> None:
+        """Wait for the radios on the leg, if some sleep."""
+        self._loads, self._slowest_s, wait_s = [(0.0, 0.0, 0.0)] * len(self._leg), 0.0, 0.0
+        for link, _ in self._leg if self.nbytes else ():
+            if link.radio is not None:
+                wait_s = max(wait_s, link.radio.begins())
+        if wait_s > 0.0:
+            self._ticket = self.sim.at(self.sim.engine.now + wait_s, self._flow)
+            self._cancel = self._cut_leg
+        else:
+            self._flow()
+
     def _flow(self) -> None:
         nbytes, engine = self.nbytes, self.sim.engine
         latency_s = sum(link.latency_s for link, _ in self._leg)
@@ -53,6 +65,10 @@ class Streamed(Transfer):
         hops = [(link.medium, up, load[2]) for (link, up), load in zip(self._leg, self._loads, strict=True)]
         self._ticket = engine.stream(hops, wait_s, self._through)
         self._cancel = self._cut_leg
+        for (link, up), (_, paid, _) in zip(self._leg, self._loads, strict=True):
+            if link.lower.meter is not None:
+                energy_j = 8.0 * paid * link.j_per_bit[up]
+                link.lower.meter.on_air(self._ticket, energy_j, self._slowest_s)
 
     def _pay_leg(self, share: float) -> None:
         for (link, up), (sent, paid, _) in zip(self._leg, self._loads, strict=True):

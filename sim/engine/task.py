@@ -193,6 +193,11 @@ class Task(Waitable):
         """Throw `Cancelled` into it."""
         return self.interrupt(Cancelled())
 
+    def break_off(self) -> None:
+        """The simulation ends: stop what it waits for, which pays for what was done; it never goes on."""
+        if not self.finished and self._cancel is not None:
+            self._cancel()
+
     def _end(self, value: Any, error: Interrupted | None) -> None:
         self.finished, self.value, self.error = True, value, error
         sim, node = self.sim, self.node

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edgellm.cost import Constant, DeviceProfile, LinkProfile
+from edgellm.cost.schema import DEVICE_FIELDS
+from edgellm.cost.step_costs import Budget
 from edgellm.sim.engine.child import simulate
 from edgellm.sim.engine.run import RunResult, RunTask, _error
 from edgellm.sim.fleet import Fleet, Link, Node
@@ -27,18 +29,19 @@ def constant(value: float) -> Constant:
 
 
 def device(name: str = "box", **changes: Any) -> DeviceProfile:
-    """A device of 10,000 bytes of memory; `changes` are numbers."""
-    numbers = dict.fromkeys((f.name for f in DeviceProfile.__dataclass_fields__.values()), 1.0)
+    """A device of 10,000 bytes of memory; `changes` are numbers, or tables (`power`, `thermal`, ...)."""
+    numbers: dict[str, Any] = dict.fromkeys(DEVICE_FIELDS, 1.0)
     numbers |= {"idle_w": 2.0, "active_w": 5.0, "ram_bytes": 10_000.0}
     numbers |= {"battery_j": None, "usd_per_hour": None, **changes}
-    for text in ("name", "title", "notes", "stamp"):
-        numbers.pop(text)
-    values = {key: None if value is None else constant(value) for key, value in numbers.items()}
-    return DeviceProfile(name=name, title=name, **values)
+    return DeviceProfile(name=name, title=name, **_constants(numbers))
+
+
+def _constants(numbers: dict[str, Any]) -> dict[str, Any]:
+    return {key: constant(n) if isinstance(n, int | float) else n for key, n in numbers.items()}
 
 
 def wire(name: str, **changes: Any) -> LinkProfile:
-    """8000 bit/s each way, 0.01 s, no loss, 1 uJ per bit; `changes` are numbers, or the sharing."""
+    """8000 bit/s each way, 0.01 s, no loss, 1 uJ per bit; `changes` are numbers, the sharing or a radio."""
     numbers = {
         "up_bit_per_s": 8000.0,
         "down_bit_per_s": 8000.0,
@@ -48,8 +51,7 @@ def wire(name: str, **changes: Any) -> LinkProfile:
         "energy_down_j_per_bit": 1e-6,
     }
     sharing = changes.pop("sharing", "split")
-    values = {key: constant(value) for key, value in (numbers | changes).items()}
-    return LinkProfile(name=name, title=name, sharing=sharing, **values)
+    return LinkProfile(name=name, title=name, sharing=sharing, **_constants(numbers | changes))
 
 
 def fleet(
@@ -128,6 +130,9 @@ class World:
         if isinstance(work, Step):
             return 0.1 * max(work.new_tokens)
         return 0.01 * work.tokens
+
+    def work_budget(self, node: Node, work: Any) -> Budget:
+        return Budget(self.work_time_s(node, work), 1.0, 1.0)
 
     def memory_needed_bytes(self, node: Node, variant: str, context: int) -> int:
         return self.weights[variant] + context
