@@ -453,3 +453,20 @@ def test_second_model_is_one_that_the_engine_runs(tmp_path: Path) -> None:
         )
         assert [p.model for p in points] == [quant] * 4
         assert all(p.seconds > 0 for p in points)
+
+
+def test_noisy_times_leave_a_bandwidth_that_is_possible(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng, quiet = np.random.default_rng(3), FakeModel.eval
+
+    def noisy(self: FakeModel, ids: Sequence[int], logits: str = "last") -> Any:
+        start = clock.now
+        found = quiet(self, ids, logits)
+        clock.now += (clock.now - start) * float(rng.exponential(0.4))
+        return found
+
+    monkeypatch.setattr(FakeModel, "eval", noisy)
+    for _ in range(4):
+        rate = _run(clock, quick=True)[0].profile.bandwidth_decode_bytes_per_s.value
+        assert 0.3 <= rate / _truth(4).bandwidth_decode_bytes_per_s.value <= 3.0
