@@ -1,7 +1,9 @@
 """Energy, battery and heat: closed forms against integration in small steps and against hand calculations."""
 
+import doctest
 import math
 from dataclasses import replace
+from pathlib import Path
 from types import MappingProxyType
 
 import pytest
@@ -163,3 +165,10 @@ def test_silent_radio_sleeps_after_its_tail():
     listening = RadioPower(1.0, 0.3, 0.29)
     assert listening.silent_j(1000.0) == pytest.approx(290)
     assert not listening.asleep(1e9)
+
+
+def test_examples_of_the_page_are_right():
+    page = Path(__file__).parents[2] / "docs" / "energy.md"
+    result = doctest.testfile(str(page), module_relative=False)
+    assert result.attempted > 10
+    assert result.failed == 0
