@@ -10,9 +10,9 @@ from engine_world import in_child
 from edgellm import sim
 from edgellm.sim.engine.run import RunTask
 
-REPLICATIONS = 8
-#: Student's t for a two-sided interval of 99 % with 7 degrees of freedom.
-T_99 = 3.499
+REPLICATIONS = 12
+#: Student's t for a two-sided interval of 99 % with 11 degrees of freedom.
+T_99 = 3.106
 MEAN_S = 0.5
 
 
@@ -53,7 +53,7 @@ def scenario(load, servers=1):
         {
             "schema": 1,
             "name": "queue",
-            "duration": f"{8000 / rate!r} s",
+            "duration": f"{6000 / rate!r} s",
             "models": {"m": {"profile": "smollm2-135m", "quant": "q4_0"}},
             "fleet": {"lab": {**boxes, "door": {"device": "n100-mini-pc"}} | {"door": door()}},
             "workload": {"w": stream | {"kinds": {"k": kind}}},
