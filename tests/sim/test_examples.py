@@ -233,4 +233,6 @@ def test_bundle_sends_what_waits_in_one_message():
         near(first_s)
     ] * 5
     assert columns["arrival_s"][5] + columns["e2e_s"][5] == near(120.0 + 0.01 + 0.1 + 0.6 + 0.01 + 0.05)
-    assert columns["energy_j"].sum() == near(sum(result.nodes["active_energy_j"]))
+    assert columns["energy_j"].sum() == near(6 * 0.6 * 3.0)  # nobody is charged for the message
+    paid_j = columns["energy_j"].sum() + result.nodes["unattributed_energy_j"].sum()
+    assert paid_j == near(result.nodes["active_energy_j"].sum())

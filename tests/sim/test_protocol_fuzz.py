@@ -153,8 +153,8 @@ def test_random_strategies_end_conserve_and_repeat(program, arrivals, loss, batt
     assert result.simulated_s < 3000.0
     for way in ("bytes_up", "bytes_down"):
         assert columns[way].sum() == pytest.approx(result.links[way].sum(), rel=1e-9, abs=1e-9)
-    active_j = result.nodes["active_energy_j"].sum() + result.links["energy_j"].sum()
-    assert columns["energy_j"].sum() == pytest.approx(active_j, rel=1e-9, abs=1e-9)
+    paid_j = columns["energy_j"].sum() + result.nodes["unattributed_energy_j"].sum()
+    assert paid_j == pytest.approx(result.nodes["active_energy_j"].sum(), rel=1e-9, abs=1e-9)
     assert fingerprint(result) == fingerprint(
         simulated(Program(program), *specs, fleet=world, duration_s=30.0)
     )
