@@ -24,7 +24,9 @@ class Engine:
         memory: float = 1.0,
         /,
     ) -> int: ...
-    def transfer(self, link: int, up: bool, airtime_s: float, callable: Callable[[], object], /) -> int: ...
+    def transfer(
+        self, link: int, up: bool, airtime_s: float, callable: Callable[[], object], wait_s: float = ..., /
+    ) -> int: ...
     def stream(
         self,
         hops: Sequence[tuple[int, bool, float]],

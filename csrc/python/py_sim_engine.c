@@ -200,13 +200,14 @@ static PyObject *engine_transfer(PyObject *op, PyObject *const *args, Py_ssize_t
 {
     engine_object *self = (engine_object *)op;
     uint32_t link = 0;
-    double airtime_s = 0.0;
+    double airtime_s = 0.0, wait_s = 0.0;
     el_sim_ticket ticket = 0;
-    if (!counted("transfer", n, 4, 4) || !as_number(args[0], &link) || !as_double(args[2], &airtime_s))
+    if (!counted("transfer", n, 4, 5) || !as_number(args[0], &link) || !as_double(args[2], &airtime_s) ||
+        (n > 4 && !as_double(args[4], &wait_s)))
         return NULL;
     const int up = PyObject_IsTrue(args[1]);
     if (up < 0) return NULL;
-    el_sim_status status = el_sim_transfer(self->world, link, up != 0, airtime_s, args[3], &ticket);
+    el_sim_status status = el_sim_transfer(self->world, link, up != 0, airtime_s, wait_s, args[3], &ticket);
     return started(self, status, ticket, args[3]);
 }
 
@@ -367,7 +368,8 @@ static PyMethodDef engine_methods[] = {
     {"seal", engine_seal, METH_NOARGS, "seal(): end the description of the platform."},
     {"exec", FAST(engine_exec), METH_FASTCALL,
      "exec(host, work_s, weight, callable, compute=1.0, memory=1.0) -> ticket"},
-    {"transfer", FAST(engine_transfer), METH_FASTCALL, "transfer(link, up, airtime_s, callable) -> ticket"},
+    {"transfer", FAST(engine_transfer), METH_FASTCALL,
+     "transfer(link, up, airtime_s, callable, wait_s=0.0) -> ticket; it waits before, beyond the latency."},
     {"stream", FAST(engine_stream), METH_FASTCALL,
      "stream([(link, up, airtime_s), ...], latency_s, callable) -> ticket: one flow over several links."},
     {"timer", FAST(engine_timer), METH_FASTCALL, "timer(date_s, callable) -> ticket"},

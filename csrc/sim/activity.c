@@ -150,16 +150,21 @@ el_sim_status el_sim_exec(el_sim *world, uint32_t host, double work_s, el_sim_sh
     return el_sim_launch(world, slot, 0.0, ticket);
 }
 
-el_sim_status el_sim_transfer(el_sim *world, uint32_t link, bool up, double airtime_s, void *tag,
-                              el_sim_ticket *ticket)
+el_sim_status el_sim_transfer(el_sim *world, uint32_t link, bool up, double airtime_s, double wait_s,
+                              void *tag, el_sim_ticket *ticket)
 {
     if (!el_sim_ready(world)) return EL_SIM_STATE;
     if (link >= world->links_n) return el_sim_refuse(world, EL_SIM_ARG, "no such link");
     if (!(airtime_s >= 0.0 && airtime_s <= EL_SIM_MAX_S))
         return el_sim_refuse(world, EL_SIM_ARG, "airtime_s must be between 0 and 1e9");
+    if (!(wait_s >= 0.0 && wait_s <= EL_SIM_MAX_S))
+        return el_sim_refuse(world, EL_SIM_ARG, "wait_s must be between 0 and 1e9");
+    if (world->solved && wait_s > 0.0)
+        return el_sim_refuse(world, EL_SIM_ARG, "a solver from outside knows no wait_s");
     const el_link *over = &world->links[link];
+    const double latency_s = over->latency_s + wait_s;
     if (over->streamed)
-        return el_sim_stream(world, &(el_sim_hop){link, up, airtime_s}, 1, over->latency_s, tag, ticket);
+        return el_sim_stream(world, &(el_sim_hop){link, up, airtime_s}, 1, latency_s, tag, ticket);
     el_slot *slot = el_sim_take(world, tag, EL_SLOT_LATENT);
     if (slot == NULL) return out_of_memory(world);
     if (world->solved) {
@@ -171,7 +176,7 @@ el_sim_status el_sim_transfer(el_sim *world, uint32_t link, bool up, double airt
     slot->left_s = airtime_s;
     slot->weight = slot->compute = slot->memory = 1.0;
     slot->queue = over->way[up];
-    return el_sim_launch(world, slot, over->latency_s, ticket);
+    return el_sim_launch(world, slot, latency_s, ticket);
 }
 
 el_sim_status el_sim_speed(el_sim *world, uint32_t host, double factor)

@@ -75,9 +75,10 @@ el_sim_status el_sim_exec(el_sim *world, uint32_t host, double work_s, el_sim_sh
                           el_sim_ticket *ticket);
 
 /// Start a transfer of `airtime_s` seconds over one link.
-/// @param[in] up  which direction of a duplex link
-el_sim_status el_sim_transfer(el_sim *world, uint32_t link, bool up, double airtime_s, void *tag,
-                              el_sim_ticket *ticket);
+/// @param[in] up      which direction of a duplex link
+/// @param[in] wait_s  before it begins, beyond the link's latency; 0 where a solver from outside is used
+el_sim_status el_sim_transfer(el_sim *world, uint32_t link, bool up, double airtime_s, double wait_s,
+                              void *tag, el_sim_ticket *ticket);
 
 /// One link that a stream crosses, and for how long alone.
 typedef struct el_sim_hop {

@@ -201,7 +201,8 @@ class _Running:
         if self.cancel_wait is not None:
             self.cancel_wait, self.waited_s = None, now - self.begun_s
         self.begun_s = now
-        wait_s = self.node.wake()
+        meter = self.node.meter
+        wait_s = 0.0 if meter is None else meter.wake()
         if wait_s > 0.0:
             ticket = self.sim.at(now + wait_s, partial(self._awake, cold))
             self.cancel_wait = partial(self.sim.drop, ticket)
@@ -213,7 +214,10 @@ class _Running:
         if cold:
             self.cold_s = self.sim.time_s(self.node, Load(self.plan.model))
         self.total_s = self.cold_s + self.plan.work_s
-        self.node.work_begins(self)
+        node = self.node
+        if node.meter is not None:
+            node.meter.work_begins(self)
+        node.running += 1
         if self.run.stop is not None:
             self.stop_cancel = self.run.stop.begin(self.sim, self._stop)
         self._phase()
@@ -230,7 +234,7 @@ class _Running:
     def _phase(self) -> None:
         """Start the next activity: up to the first token where one is awaited, else to the end."""
         until_s = self.total_s
-        if self.done_s == 0.0 and self.units > 1 and self._first_token_of() is not None:
+        if self.plan.decode and self.done_s == 0.0 and self.units > 1 and self._first_token_of() is not None:
             until_s = self.cold_s + self.plan.first_s
         left_s = until_s - self.done_s
         self._start(left_s if left_s > 0.0 else 0.0)
@@ -251,16 +255,13 @@ class _Running:
         self.ticket = 0
         self.done_s += self.left_s
         self.left_s = 0.0
-        seen = self._first_token_of()
+        seen = self._first_token_of() if self.plan.decode else None
         if seen is not None:
             late_s = self.sim.latency_s(self.node, seen.node)
             seen.mark(self.plan.model, self.node.name, self.sim.engine.now + late_s)
         if self.units and self.done_s < self.total_s - TOLERANCE_S:
             self._phase()
-        else:
-            self._finish()
-
-    def _finish(self) -> None:
+            return
         if self.stop_cancel is not None:
             self.stop_cancel()
         self.done(self._account(self.units), None)

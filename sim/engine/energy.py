@@ -32,6 +32,7 @@ class Meter:
 
     __slots__ = (
         "_alarm",
+        "_alone",
         "_live",
         "_load",
         "_planned",
@@ -91,6 +92,8 @@ class Meter:
         self._sleep_s = upkeep.sleep_after_s  # when it falls asleep unless something runs
         self._planned = False
         self._alarm = 0
+        #: Only heat is followed: one run at a time that cannot get hot enough needs no alarm.
+        self._alone = battery is None and thermal is not None and upkeep.sleep_after_s == math.inf
 
     def _start_c(self) -> float:
         if self.thermal is None:
@@ -210,6 +213,8 @@ class Meter:
 
     def wake(self) -> float:
         """Something wants to run: return the seconds until it can."""
+        if self._alone:
+            return 0.0
         self.settle()
         now_s = self.node.sim.now
         if self.asleep:
@@ -228,7 +233,21 @@ class Meter:
         self.settle()
         if self.thermal is not None and self.slow_cost != 1.0:
             self._slow[run] = (0.0, 0.0)
+        if self._stays_cool() and not self.node.running:
+            self._load = (1.0, run.plan.compute, run.plan.memory)
+            power = self.power
+            watts = power.active_w + power.compute_w * self._load[1] + power.memory_w * self._load[2]
+            if self._ends_below(power.idle_w + watts):
+                return
         self.plan()
+
+    def _stays_cool(self) -> bool:
+        """Whether nothing is to be watched but one run that begins or ends."""
+        return self._alone and not (self.throttled or self._alarm or self._planned)
+
+    def _ends_below(self, power_w: float) -> bool:
+        assert self.thermal is not None
+        return self.thermal.end_c(self.upkeep.ambient_c, power_w) < self.thermal.throttle_c - TOLERANCE_K
 
     def work_ends(self, run: Any, work_s: float) -> tuple[float, float]:
         """A run is over: return what its work counts as at full pace, and the energy of waking it has to pay.
@@ -238,7 +257,8 @@ class Meter:
         self.settle()
         if self.node.running == 1:
             self._sleep_s = self.node.sim.now + self.upkeep.sleep_after_s
-        self.plan()
+        if not (self._stays_cool() and self.node.running == 1 and self._ends_below(self.power.idle_w)):
+            self.plan()
         owed_j, self.owed_j = self.owed_j, 0.0
         slow_s = self._slow_work(run, work_s)
         self._slow.pop(run, None)

@@ -35,6 +35,19 @@ def mixed(word: int, *indices: int) -> int:
     return _sim.mixed(word, *indices)
 
 
+def unharmed_below(units: int, loss: float) -> int:
+    """Return a word below which a message of so many units loses none; see `lost`.
+
+    Examples
+    --------
+    >>> 0 <= (1 << 62) - unharmed_below(2, 0.5) <= 4096
+    True
+    """
+    if units * loss > _MANY * (1.0 - loss):
+        return 0
+    return max(0, int((1.0 - loss) ** units * 2.0**64) - 4096)  # where rounding decides nothing
+
+
 def lost(units: int, loss: float, word: int) -> int:
     """Return how many transmissions are lost until `units` have arrived, each lost with probability `loss`.
 

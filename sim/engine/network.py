@@ -10,7 +10,7 @@ from edgellm.sim.fleet import Link, Node
 from edgellm.sim.strategy.base import Generate
 from edgellm.sim.strategy.protocol import Cancel, Interrupted, Kernel, LinkDown, Settle, Waitable
 
-from .losses import key, lost, mixed
+from .losses import key, lost, mixed, unharmed_below
 from .messages import MessageCosts, message_costs
 from .node import NodeState
 from .request import DATA_CLASSES, Request
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Bytes of a transfer unit where the link names no payload: the usual limit of Ethernet and Wi-Fi.
 UNIT_BYTES = 1500
+#: A link remembers how many units messages of so many sizes have.
+MOST_SIZES = 4096
 LINK_INFEASIBLE = "link infeasible"
 
 
@@ -34,6 +36,7 @@ class LinkState:
     __slots__ = (
         "_crossings",
         "_key",
+        "_units",
         "alive_until_s",
         "always_feasible",
         "bytes",
@@ -48,6 +51,7 @@ class LinkState:
         "loss",
         "lower",
         "medium",
+        "on_battery",
         "places",
         "plain",
         "radio",
@@ -55,6 +59,7 @@ class LinkState:
         "sim",
         "up",
         "upper",
+        "waits_inside",
     )
 
     def __init__(self, sim: Simulation, link: Link, medium: int, extra_latency_s: float) -> None:
@@ -73,11 +78,15 @@ class LinkState:
         self.lower, self.upper = sim.nodes[link.lower], sim.nodes[link.upper]
         self.j_per_bit = self.lower.join(profile)  # by `up`
         self.radio = self.lower.radio
+        meter = self.lower.meter
+        self.on_battery = meter is not None and meter.battery is not None
+        self.waits_inside = sim.waits_inside and self.radio is None and not self.on_battery
         ends = place(self.upper.node), place(self.lower.node)
         #: The places at its ends, by `up` the one that is left; None where they are the same.
         self.places = ends if ends[0] != ends[1] else None
         self.left_home: dict[str, float] = {}  # data class -> bytes that left the home they came from
         self._key = key(sim.seed, link.name, "loss") if self.loss else 0
+        self._units: dict[float, tuple[int, int]] = {}  # by bytes
         self._crossings = 0  # of messages that belong to no request
         self.up = True
         #: Transfers on it, where something may cut them; None where nothing can.
@@ -120,13 +129,25 @@ class LinkState:
             word = mixed(self._key, up, index)
         else:
             word = mixed(self._key, 2 + up, request.id, request.crossing((self.link.name, up)))
+        known = self._units.get(nbytes)
+        if known is None:
+            known = self._units[nbytes] = self._count_units(nbytes)
+        units, unharmed = known
+        if word < unharmed:
+            return 1.0
+        return 1.0 + lost(units, self.loss, word) / units
+
+    def _count_units(self, nbytes: float) -> tuple[int, int]:
+        """Units of a message, and the words below which all of them arrive at the first try."""
         profile = self.link.profile
         units = (
             max(1, -(-int(nbytes) // UNIT_BYTES))
             if profile.max_payload_bytes is None
             else profile.frames(nbytes)
         )
-        return 1.0 + lost(units, self.loss, word) / units
+        if len(self._units) >= MOST_SIZES:
+            self._units.clear()
+        return units, unharmed_below(units, self.loss)
 
 
 def place(node: Node) -> str:
@@ -210,7 +231,11 @@ class Transfer:
             self._sent = self._paid = 0.0
             wait_s, then = link.latency_s, self._arrived
         else:
-            wait_s += self._wait_s(link, up)
+            if link.costs is not None:
+                wait_s += self._wait_s(link, up)
+            if link.waits_inside:
+                self._transmit(wait_s)
+                return
             if wait_s <= 0.0:
                 then()
                 return
@@ -229,12 +254,13 @@ class Transfer:
         else:
             self._transmit()
 
-    def _transmit(self) -> None:
+    def _transmit(self, wait_s: float = 0.0) -> None:
         link, up = self._hops[self._at]
         self._sent, self._paid, self._airtime_s = self._load(link, up)
-        self._ticket = self.sim.engine.transfer(link.medium, up, self._airtime_s, self._arrived)
+        self._ticket = self.sim.engine.transfer(link.medium, up, self._airtime_s, self._arrived, wait_s)
         self._cancel = self._cut
-        if link.lower.meter is not None:
+        if link.on_battery:
+            assert link.lower.meter is not None
             link.lower.meter.on_air(self._ticket, 8.0 * self._paid * link.j_per_bit[up], self._airtime_s)
 
     def _load(self, link: LinkState, up: bool) -> tuple[float, float, float]:

@@ -109,16 +109,6 @@ class NodeState:
                 j_per_bit[up] += power.above_w(bool(up)) / rate
         return self.scale * j_per_bit[0], self.scale * j_per_bit[1]
 
-    def wake(self) -> float:
-        """Return the seconds until something can run here: 0 unless the node sleeps."""
-        return 0.0 if self.meter is None else self.meter.wake()
-
-    def work_begins(self, run: Any) -> None:
-        """One more computation runs."""
-        if self.meter is not None:
-            self.meter.work_begins(run)
-        self.running += 1
-
     def work_ends(self, run: Any, work_s: float) -> float:
         """A computation has stopped, `work_s` of it done; returns the energy it took above idle."""
         self.work_s += work_s
@@ -133,9 +123,9 @@ class NodeState:
 
     def drain(self, energy_j: float, up: bool, ticket: int) -> float:
         """The radio has sent (or received) a transfer, whole or in part; returns the energy it took."""
-        if self.meter is not None:
+        if self.meter is not None and self.meter.battery is not None:
             energy_j = self.meter.off_air(ticket, energy_j)
-        if self.sim.now > self.down_s:  # nobody receives
+        if self.down_s != math.inf and self.sim.now > self.down_s:  # nobody receives
             return 0.0
         if up:
             self.tx_j += energy_j

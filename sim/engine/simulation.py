@@ -63,6 +63,7 @@ class Simulation:
         self.scenario, self.strategy, self.seed, self.confidence = scenario, strategy, seed, confidence
         self.fleet = scenario.fleet
         self.engine = _sim.Engine(solver)
+        self.waits_inside = solver == "exact"  # a transfer may be told to wait before it begins
         self.over = False
         self.current: Task | None = None
         self.error: StrategyError | None = None

@@ -66,7 +66,8 @@ static void start(world *w)
     switch (draw(w, 5)) {
     case 0: status = el_sim_exec(w->sim, w->hosts[where], draw_s(w), share, one, &one->ticket); break;
     case 1:
-        status = el_sim_transfer(w->sim, w->links[where], draw(w, 2), draw_s(w), one, &one->ticket);
+        status = el_sim_transfer(w->sim, w->links[where], draw(w, 2), draw_s(w),
+                                 draw(w, 4) == 0 ? draw_s(w) : 0.0, one, &one->ticket);
         break;
     case 2: status = start_stream(w, one); break;
     case 3: status = el_sim_timer(w->sim, el_sim_now(w->sim) + draw_s(w), one, &one->ticket); break;
