@@ -175,7 +175,7 @@ def _executor(address: str | None) -> Iterator[Any]:
 
     distributed = require("distributed")
     try:
-        client = distributed.Client(address, timeout="10s")
+        client = distributed.Client(address, timeout="5s")
     except (OSError, ValueError) as error:
         raise ValueError(f"--dask {address}: {error}") from None
     with client:
